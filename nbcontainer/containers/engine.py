@@ -169,13 +169,11 @@ class Engine(Workspace):
         if live is None or handle is None:
             hint = f"start it with `%%container IMAGE --name {name} --bg`"
             raise ContainerNotFound(f"no container '{name}' runs in this notebook", hint=hint)
-        network = live.options.networking
-        if network.joined:
-            return self.network_of(network.joined)
-        if handle.network_namespace is None:
+        network, namespace = handle.joined_network or (live.options.networking.network, handle.network_namespace)
+        if namespace is None:
             hint = "run the command with `%container exec`"
             raise ContainerError(f"the network of container '{name}' cannot be joined here", hint=hint)
-        return network.network, os.dup(handle.network_namespace)
+        return network, os.dup(namespace)
 
     def note_once(self, text: str, notify: Callable[[str], None]) -> None:
         """Call `notify` with a line about this place, if no cell of this notebook has shown it."""

@@ -30,7 +30,8 @@ class ContainerHandle:
     init has sent for `/in` and `/out` (`MountValues`). If it was asked for, `explained` is the part of what init called
     that was not handed on, and `sent` the time at which its plan was sent (CLOCK_MONOTONIC, ns). `joined` are
     sockets, by the numbers of more processes in the container, that get the messages about them. If other processes
-    can join, `began` is whether the program runs, and `network_namespace` a descriptor of the container's.
+    can join, `began` is whether the program runs, and `network_namespace` a descriptor of that which init began with.
+    `joined_network` is the one of another container that it has in place of it: which one, and a descriptor.
 
     `lost` is why a process has ended of whose end init has said nothing, and `grace` how many seconds it had to end.
 
@@ -54,6 +55,7 @@ class ContainerHandle:
         self.progress = 0
         self.began = False
         self.network_namespace: int | None = None
+        self.joined_network: tuple[str, int] | None = None
         self.explained: str | None = None
         self.sent = 0
         self.ended: dict[str, Any] | None = None
@@ -217,11 +219,12 @@ class ContainerHandle:
         self.channel.close()
         while self.joined:
             self.joined.popitem()[1].close()
-        single = (self.helper, self.terminal, self.display, self.network_namespace)
+        joined = None if self.joined_network is None else self.joined_network[1]
+        single = (self.helper, self.terminal, self.display, self.network_namespace, joined)
         more = (fd for fd in single if fd is not None)
         protocol.close((self.pidfd, *more, *(self.control_directory or ()), *(self.values or ())))
         self.helper = self.terminal = self.control_directory = self.values = self.display = None
-        self.network_namespace = None
+        self.network_namespace = self.joined_network = None
 
 
 def wait_readable(fd: int) -> None:

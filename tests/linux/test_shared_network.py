@@ -59,6 +59,20 @@ def test_a_job_joins_the_network_of_another_one(engine: Engine, serve: Callable[
     second.container.remove()
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["restarted", "stopped"])
+def test_a_job_keeps_the_network_that_it_has_joined(engine: Engine, serve: Callable[..., Job], *, again: bool) -> None:
+    """A cell in its network is in that one, whatever has become of the container that it was of."""
+    first = serve()
+    options = run_options({"network": "container:web"})
+    second = start(engine, Request("busybox", "second", script=SERVER.replace("8080", "9090"), options=options))
+    first.stop(0)
+    if again:
+        serve()
+    assert run_script(engine, CLIENT.replace("8080", "9090"), network="container:second").text == "served"
+    second.stop(0)
+    second.container.remove()
+
+
 def test_a_private_network_is_shared_with_its_resolver(engine: Engine, serve: Callable[..., Job]) -> None:
     """A cell in the private network of a job has the job's way out, and its name server."""
     require_private_network()

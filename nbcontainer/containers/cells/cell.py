@@ -216,7 +216,9 @@ class Cell:
                 resources.storage,
                 afresh=afresh,
             )
-            return self._submit(warm, files.travelling)
+            running = self._submit(warm, files.travelling)
+            running.joined_network = files.take_network()
+            return running
         finally:
             files.close_sent()
 

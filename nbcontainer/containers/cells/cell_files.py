@@ -35,6 +35,7 @@ class CellFiles:
     `travelling` are those that go to the container, in the order by which the plan names them. `outputs` are the
     notebook's ends of the cell's output and errors. `keyboard` is input that is typed into a terminal, None for none.
     `feed` passes on input from a file of the caller, None for none: the container never has the caller's descriptor.
+    `network` is that of another container, if the cell joins it: which one, and a descriptor of its namespace.
     `close_sent` closes what only the container needs, and `close` the rest. `taken` is what another attempt has read of
     the caller's own input.
     """
@@ -52,6 +53,7 @@ class CellFiles:
         self.outputs: list[int] = []
         self.keyboard: int | None = None
         self.feed: Feed | None = None
+        self.network: tuple[str, int] | None = None
         self._engine = engine
         self._launcher = launcher
         self._request = request
@@ -75,8 +77,15 @@ class CellFiles:
         self.close_sent()
         outputs, kept, self.outputs, self._kept = self.outputs, self._kept, [], []
         protocol.close((*outputs, *kept))
+        if (network := self.take_network()) is not None:
+            os.close(network[1])
         if self.feed is not None:
             self.feed.close()
+
+    def take_network(self) -> tuple[str, int] | None:
+        """Return `network`, whose descriptor the caller closes from now on."""
+        network, self.network = self.network, None
+        return network
 
     @property
     def taken(self) -> bytes:
@@ -156,11 +165,10 @@ class CellFiles:
 
     def _join(self, name: str) -> tuple[str, int | None]:
         """Add the network namespace of another container. A job in the host's network has no other one."""
-        network, namespace = self._engine.network_of(name)
+        self.network = network, namespace = self._engine.network_of(name)
         if network == Network.HOST:
-            self._sent.append(namespace)
             return network, None
-        self._send(namespace)
+        self.travelling.append(namespace)
         return network, len(self.travelling) - 1
 
     def _mounts(self) -> Mounts:

@@ -96,7 +96,7 @@ class LogReader:
                 if self._is_current():
                     return
                 self._open()
-            elif record.number > self._number:
+            elif record.number > self._number or record.number == 1:  # a rotation drops the first: it is another log
                 self._number = record.number
                 if record.stream is LogStream.END:
                     self.end = JobEnd.from_record(record)

@@ -130,6 +130,24 @@ def test_a_follower_ends_with_a_job_that_left_no_end(path: Path) -> None:
     log.close(None)
 
 
+def test_a_follower_reads_the_log_of_the_next_job(path: Path) -> None:
+    """If the notebook was killed and a job of the same name has started, all of its output comes."""
+    log = Log(path)
+    for data in (b"one", b"two"):
+        log.stdout(data)
+    with LogReader(path) as reader:
+        assert [one.data for one in reader.records()] == [b"one", b"two"]
+        path.unlink()
+        following = Log(path)
+        assert not [*reader.records()]
+        for data in (b"three", b"four", b"five"):
+            following.stdout(data)
+        following.close(ENDED)
+        assert [one.data for one in reader.records()] == [b"three", b"four", b"five"]
+        assert reader.end is not None
+    log.close(None)
+
+
 @pytest.mark.parametrize("content", [b"", b"other\n", b"\0" * 100])
 def test_another_file_is_not_read_as_a_log(path: Path, content: bytes) -> None:
     """A file of another form is refused, and a link is not followed."""

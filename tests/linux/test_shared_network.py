@@ -93,6 +93,11 @@ def test_a_container_that_does_not_run_is_one_line(engine: Engine, serve: Callab
     job.stop(0)
     with pytest.raises(ContainerNotFound):
         run_script(engine, "true", network="container:web")
+    options = run_options({"network": "container:web"})
+    with pytest.raises(ContainerNotFound, match="no container 'web' runs"):
+        start(engine, Request("busybox", "second", script="sleep 1000", options=options))
+    with pytest.raises(ContainerNotFound, match="no such container: 'second'"):
+        get(engine, "second")
 
 
 @pytest.mark.parametrize("network", ["container", "container:", "containers:x"])

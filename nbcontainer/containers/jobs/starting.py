@@ -94,7 +94,7 @@ def _perform(job: Job, streams: Streams, *, idle_input: bool, found: bool) -> Ou
 
 @contextlib.contextmanager
 def _ended_by_errors(job: Job, *, keep: bool) -> Iterator[None]:
-    """End a job if the block raises. Its container is removed unless `keep`, or its log says why it ended.
+    """End a job if the block raises. Its container is removed unless `keep`, or it began and its log says why it ended.
 
     With `remove`, the thread of the job has removed it. An interrupted wait ends no job.
     """
@@ -106,7 +106,8 @@ def _ended_by_errors(job: Job, *, keep: bool) -> Iterator[None]:
         job.kill(Reason.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Reason.NOT_READY)
         job.join()
         removed = job.request.remove and job.has_thread
-        if not (keep or removed or isinstance(error, ContainerError)):
+        logged = isinstance(error, ContainerError) and job.engine.jobs.get(job.name) is job
+        if not (keep or removed or logged or isinstance(error, ContainerBusy)):
             _forget(job)
         raise
 

@@ -95,6 +95,11 @@ def test_a_text_is_awaited_in_pieces(job: Callable[..., Job]) -> None:
     assert started.age >= 0.2
 
 
+def test_a_text_is_awaited_on_each_stream(job: Callable[..., Job]) -> None:
+    """What the other stream has between the pieces does not part them."""
+    assert job("printf 're'; sleep 0.1; echo between >&2; sleep 0.1; printf 'ady'; exec sleep 1000", "ready").running
+
+
 def test_a_job_that_ends_before_is_an_error(engine: Engine, job: Callable[..., Job]) -> None:
     """The error has the outcome and the log's verb; the log stays."""
     for awaited, phrase in (("8080", "listened on port 8080"), ("ready", "wrote 'ready'")):

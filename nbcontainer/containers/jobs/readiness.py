@@ -12,6 +12,7 @@ from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.interruption import waiting
 from nbcontainer.containers.jobs.job import Health
+from nbcontainer.containers.jobs.log import LogStream
 from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.options import RunOptions
@@ -136,12 +137,12 @@ def _has_one_of(sockets: dict[int, int], pid: int) -> bool:
 
 
 def _has_written(job: Job, text: bytes) -> bool:
-    """Follow the log until it has a text, which may come in pieces."""
-    seen = b""
+    """Follow the log until one of the streams has a text, which may come in pieces."""
+    seen = dict.fromkeys(LogStream, b"")
     with LogReader(job.log_path) as log:
         for record in log.follow(lambda: job.running):
-            seen = seen[-len(text) :] + record.data
-            if text in seen:
+            seen[record.stream] = seen[record.stream][-len(text) :] + record.data
+            if text in seen[record.stream]:
                 return True
     return False
 

@@ -44,7 +44,7 @@ def test_start_waits_for_a_port(engine: Engine) -> None:
 def test_start_waits_for_a_text(engine: Engine) -> None:
     """When `start` returns, the output has it, also if it came in pieces; a number as a text is a port."""
     with nbcontainer.create("busybox", engine=engine) as box:
-        box.start(script="printf 'is re'; sleep 0.1; echo ady >&2; sleep 1000", wait_for="ready")
+        box.start(script="printf 'is re'; sleep 0.1; echo ady; sleep 1000", wait_for="ready")
         assert b"is ready" in box.logs()
         box.stop()
         box.put(b"hello\n", "/www/index.html")

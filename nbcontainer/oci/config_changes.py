@@ -68,7 +68,7 @@ def _environment(config: ImageConfig) -> dict[str, str]:
 
 def _command(text: str, config: ImageConfig) -> tuple[str, ...]:
     """Return a command: from a JSON list (exec form), or a line for the image's shell (Dockerfile reference)."""
-    if not text.startswith("["):
+    if not health.is_exec_form(text):
         return (*(config.shell or ("/bin/sh", "-c")), text)
     return _list(text, '["sh", "-c", "ls"]')
 

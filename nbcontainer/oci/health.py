@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BILLION = 10**9
 _LEAST, _MOST = 10**6, 10**7 * _BILLION
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ns|us|ms|s|m|h)", re.ASCII)
+_SHELL_TEST = re.compile(r"\[\[?\s")
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": _BILLION, "m": 60 * _BILLION, "h": 3600 * _BILLION}
 _TIMES = {
     "--interval": "Interval",
@@ -95,8 +96,16 @@ def _first_word(text: str) -> tuple[str, str]:
     return head, rest[0] if rest else ""
 
 
+def is_exec_form(text: str) -> bool:
+    """Return whether a command is a JSON list, or has a mistake in one. `[ -e /x ] || exit 1` is for the shell."""
+    try:
+        return isinstance(json.loads(text), list)
+    except (ValueError, RecursionError):
+        return text.startswith("[") and _SHELL_TEST.match(text) is None
+
+
 def _test(text: str) -> list[str]:
-    if not text.startswith("["):
+    if not is_exec_form(text):
         return ["CMD-SHELL", text]
     try:
         words = json.loads(text)

@@ -117,6 +117,7 @@ def test_the_shell_form_takes_the_images_shell() -> None:
     """A command that is no list runs by the image's SHELL."""
     config = replace(BASE, shell=("/bin/bash", "-c"))
     assert apply(config, "CMD ls").cmd == ("/bin/bash", "-c", "ls")
+    assert apply(config, "CMD [ -e /x ] && ls").cmd == ("/bin/bash", "-c", "[ -e /x ] && ls")
 
 
 @pytest.mark.parametrize(

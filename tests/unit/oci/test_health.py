@@ -68,6 +68,10 @@ def test_times_that_are_not_valid_are_the_defaults(value: Any) -> None:
     [
         ("HEALTHCHECK NONE", {"Test": ["NONE"]}),
         ("HEALTHCHECK CMD ls /ready", {"Test": ["CMD-SHELL", "ls /ready"]}),
+        ("HEALTHCHECK CMD [ -e /x ] || exit 1", {"Test": ["CMD-SHELL", "[ -e /x ] || exit 1"]}),
+        ('HEALTHCHECK CMD [ "$A" = x ]', {"Test": ["CMD-SHELL", '[ "$A" = x ]']}),
+        ("HEALTHCHECK CMD [[ -e /x ]]", {"Test": ["CMD-SHELL", "[[ -e /x ]]"]}),
+        ('HEALTHCHECK CMD [ "ls" ]', {"Test": ["CMD", "ls"]}),
         ('healthcheck cmd ["ls", "/x"]', {"Test": ["CMD", "ls", "/x"]}),
         (
             "HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=2s --retries=4 CMD true",

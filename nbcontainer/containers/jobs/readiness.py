@@ -77,7 +77,7 @@ def wait_until_ready(job: Job, awaited: Awaited) -> None:
 
     Raises `ContainerError` if it ends before, or if `healthy` is awaited and it is unhealthy, and `WaitInterrupted`.
     """
-    hint = f"see `%container logs {job.name}`"
+    hint = "start it without --rm to see its log" if job.request.remove else f"see `%container logs {job.name}`"
     with waiting(awaited.noun, job.name):
         ready = _ready(job, awaited)()
     if not ready:

@@ -149,11 +149,12 @@ class Command:
 
 @dataclass
 class Words:
-    """A parsed command line."""
+    """A parsed command line. `off` are the names of flags that it turns off, as `--rm=false` does."""
 
     options: dict[str, list[str]] = field(default_factory=dict)
     operands: list[str] = field(default_factory=list)
     tail: list[str] = field(default_factory=list)
+    off: set[str] = field(default_factory=set)
 
     def has(self, name: str) -> bool:
         """Return whether the option was given."""
@@ -195,12 +196,20 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
 
 
 def _take_option(
-    command: Command, found: Words, options: Iterator[tuple[Option, str]], fill: Callable[[str], str]
+    command: Command, found: Words, options: Iterator[tuple[Option, str | None]], fill: Callable[[str], str]
 ) -> None:
-    """Take the options of one word. After the image, it may be meant for the image's program (its entrypoint)."""
+    """Take the options of one word: of a flag, the last one counts.
+
+    After the image, it may be meant for the image's program (its entrypoint).
+    """
     try:
         for option, value in options:
-            found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
+            if value is None:
+                found.options.pop(option.name, None)
+                found.off.add(option.name)
+            else:
+                found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
+                found.off.discard(option.name)
     except UsageError as error:
         if "IMAGE" not in command.usage or not command.tail or len(found.operands) < command.most:
             raise
@@ -215,8 +224,11 @@ def _operands(command: Command, found: Words, words: list[str], fill: Callable[[
     found.tail = words[room:]
 
 
-def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[Option, str]]:
-    """Yield the option, or options (`-it`), in one word, with a value from the word or the next one."""
+def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[Option, str | None]]:
+    """Yield the option, or options (`-it`), in one word, with a value from the word or the next one.
+
+    The value is None for a flag that is turned off.
+    """
     flag, equals, value = word.partition("=")
     spelled = command.spelled
     if flag not in spelled and not word.startswith("--"):
@@ -230,8 +242,7 @@ def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[
     elif option.rest:
         yield from ((option, word) for word in ([value, *rest] if equals else rest))
     elif not option.value:
-        if _is_on(flag, value if equals else _TRUE[0]):
-            yield option, ""
+        yield option, "" if _is_on(flag, value if equals else _TRUE[0]) else None
     else:
         yield option, value if equals else _next(option, rest)
 
@@ -259,14 +270,17 @@ def _is_on(flag: str, value: str) -> bool:
     return value.lower() in _TRUE
 
 
-def _short(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[Option, str]]:
-    """Yield the options of `-it` (`-i -t`) or `-eA=1` (`-e A=1`), as getopt(3) does."""
+def _short(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[Option, str | None]]:
+    """Yield the options of `-it` (`-i -t`), `-eA=1` (`-e A=1`) or `-it=false` (`-i -t=false`), as Docker reads them."""
     for at, letter in enumerate(word[1:], 1):
         option = command.spelled.get(f"-{letter}")
         if option is None or option.rest:
             raise _unknown(command, word if at == 1 and f"-{letter}" not in command.answers else f"-{letter}")
         if option.takes_value:
             yield option, word[at + 1 :].removeprefix("=") or _next(option, rest)
+            return
+        if word[at + 1 : at + 2] == "=":
+            yield from _option(command, f"-{word[at:]}", rest)
             return
         yield option, option.alone or ""
 

@@ -42,7 +42,7 @@ def names_a_container(words: Words) -> bool:
 def copied(words: Words) -> Words:
     """Return arguments that can be changed without changing these."""
     options = {name: list(values) for name, values in words.options.items()}
-    return Words(options, list(words.operands), list(words.tail))
+    return Words(options, list(words.operands), list(words.tail), set(words.off))
 
 
 def check(words: Words, image: str) -> None:
@@ -53,13 +53,16 @@ def check(words: Words, image: str) -> None:
 
 
 def add(words: Words, used: Words) -> None:
-    """Add to the arguments of a run those of `use` that they do not have. Values of repeated options come first."""
+    """Add to the arguments of a run those of `use` that they neither have nor turn off.
+
+    Values of repeated options come first.
+    """
     words.operands[:0] = used.operands
     for name, values in used.options.items():
         option = _BY_NAME[name]
         if option.repeated:
             words.options[name] = [*values, *words.all(name)]
-        else:
+        elif name not in words.off:
             words.options.setdefault(name, list(values))
 
 

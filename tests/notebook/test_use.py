@@ -55,6 +55,16 @@ def test_the_line_comes_first_then_use_then_traits(notebook: Notebook) -> None:
     ]
 
 
+def test_a_cell_turns_off_what_use_turns_on(notebook: Notebook) -> None:
+    """A flag with `=false` in a cell comes before that of `use`, also if the line was kept from an earlier cell."""
+    notebook.good("%container use busybox --read-only")
+    for _ in range(2):
+        notebook.good("%%container --read-only=false\ntouch /file")
+    assert notebook.good("%%container\ntouch /file 2>&1 || echo cannot").endswith("cannot\n")
+    notebook.good("%container use busybox --untrusted")
+    assert notebook.good("%%container --untrusted=false\ntouch /file && echo made") == "made\n"
+
+
 def test_volumes_of_all_three_add_up(notebook: Notebook, tmp_path: Path) -> None:
     """The traits' volumes, those of `use` and those of the line are all there."""
     for name in ("trait", "use", "line"):

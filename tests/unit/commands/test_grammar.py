@@ -59,6 +59,23 @@ def test_words_go_where_they_belong(
     assert parse(RUN, line.split()) == Words(options, operands, tail)
 
 
+@pytest.mark.parametrize(
+    ("line", "on", "off"),
+    [
+        ("--tty=false busybox", [], {"tty"}),
+        ("--tty --tty=false busybox", [], {"tty"}),
+        ("--tty=false --tty busybox", ["tty"], set()),
+        ("--tty busybox --tty=0", [], {"tty"}),
+        ("-it=false busybox", ["interactive"], {"tty"}),
+        ("-ti=F busybox", ["tty"], {"interactive"}),
+        ("-it=true busybox", ["interactive", "tty"], set()),
+    ],
+)
+def test_the_last_value_of_a_flag_counts(line: str, on: list[str], off: set[str]) -> None:
+    """As with Docker, a flag with `=false` turns off what was before it, also as the last letter of several."""
+    assert parse(RUN, line.split()) == Words({name: [""] for name in on}, ["busybox"], [], off)
+
+
 @pytest.mark.parametrize("line", ["image -sS URL", "image --version", "image -e"])
 def test_an_option_of_the_images_program_has_its_place(line: str) -> None:
     """As for an image with an entrypoint: after the image, an option that is wrong may be meant for that."""
@@ -95,6 +112,7 @@ def test_an_empty_word_is_a_word() -> None:
         (RUN, "busybox -e", "missing value for --env; write `-e, --env NAME=VALUE`"),
         (RUN, "-ie", "missing value for --env"),
         (RUN, "--tty=yes", "--tty takes no value; write `--tty`"),
+        (RUN, "-it=yes", "-t takes no value; write `-t`"),
         (MOVE, "a", "move: missing argument; write `move [OPTIONS] FROM TO`"),
         (MOVE, "a b c", "move: unexpected argument 'c'; write `move [OPTIONS] FROM TO`"),
         (MOVE, "-- a b -f", "move: unexpected argument '-f'"),

@@ -264,7 +264,7 @@ COMMIT = Command(
 )
 
 VERBS: dict[str, Verb] = {
-    verb.command.name: verb.with_examples if verb.command.tail else verb.with_examples.with_json
+    verb.command.name: verb.with_examples.with_json
     for verb in (
         Verb(
             Command(

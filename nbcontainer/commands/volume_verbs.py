@@ -5,70 +5,69 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from nbcontainer.commands.command import Verb, count
-from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.command import Verb, count, group
+from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.views import Document, Lines, Note, VolumeRow, listings
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.errors import UsageError, VolumeNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nbcontainer.commands.command import Invocation, View
-    from nbcontainer.commands.grammar import Words
 
 
-def _create(call: Invocation, words: Words) -> View:
-    if (driver := words.one("driver", "local")) != "local":
+def _create(call: Invocation) -> View:
+    if (driver := call.words.one("driver", "local")) != "local":
         raise UsageError(
             f"unsupported volume driver '{driver}'", hint="remove it: volumes are directories of the store"
         )
     labels = {}
-    for text in words.all("label"):
+    for text in call.words.all("label"):
         name, _, value = text.partition("=")
         if not name:
             raise UsageError(f"invalid label {text!r}", hint="write NAME=value, or NAME")
         labels[name] = value
-    name = words.operands[0] if words.operands else secrets.token_hex(16)
+    name = call.words.operands[0] if call.words.operands else secrets.token_hex(16)
     return Note(volumes.create(call.engine, name, labels).name)
 
 
-def _ls(call: Invocation, words: Words) -> View:
+def _ls(call: Invocation) -> View:
     found = volumes.list_all(call.engine)
-    if words.has("quiet"):
+    if call.words.has("quiet"):
         return Lines(tuple(volume.name for volume in found))
     rows = [VolumeRow(volume.name, volumes.in_use(volume), volume.created, dict(volume.labels)) for volume in found]
     return listings.volume_list(rows)
 
 
-def _inspect(call: Invocation, words: Words) -> View:
-    found = [volumes.get(call.engine, name).as_dict() for name in words.operands]
+def _inspect(call: Invocation) -> View:
+    found = [volumes.get(call.engine, name).as_dict() for name in call.words.operands]
     return Document(found[0] if len(found) == 1 else found)
 
 
-def _rm(call: Invocation, words: Words) -> View:
-    done, errors = tried(words.operands, lambda name: volumes.remove(call.engine, name))
+def _rm(call: Invocation) -> View:
+    done, errors = tried(call.words.operands, lambda name: volumes.remove(call.engine, name))
     removed = f"removed {', '.join(name for name, _ in done)}" if done else ""
-    if words.has("force"):
+    if call.words.has("force"):
         errors = [error for error in errors if not isinstance(error, VolumeNotFound)]
     raise_first(errors, removed)
     return Note(removed or "nothing to remove")
 
 
-def _prune(call: Invocation, words: Words) -> View:
-    removed = volumes.prune(call.engine, caches=not words.has("all"))
-    if not removed and not words.has("all"):
+def _prune(call: Invocation) -> View:
+    removed = volumes.prune(call.engine, caches=not call.words.has("all"))
+    if not removed and not call.words.has("all"):
         return Note("removed 0 volumes: named volumes stay without --all, and others end with their containers")
     return Note(f"removed {count(len(removed), 'volume')}" + (f": {', '.join(removed)}" if removed else ""))
 
 
 _FORCE = Option(("-f", "--force"), "", "accepted, as in Docker: no confirmation is asked for")
 
-_VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
-    command.name.partition(" ")[2]: (command, function)
-    for command, function in (
-        (
+VOLUME = group(
+    "volume",
+    "[ARG...]",
+    "Make, list, show and remove named volumes (-v NAME:DST).",
+    (
+        Verb(
             Command(
                 "volume create",
                 "[NAME]",
@@ -81,12 +80,12 @@ _VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
             ),
             _create,
         ),
-        (
+        Verb(
             Command("volume ls", "", "List volumes.", (Option(("-q", "--quiet"), "", "show the names alone"),)),
             _ls,
         ),
-        (Command("volume inspect", "NAME...", "Show volumes as JSON.", least=1, most=999), _inspect),
-        (
+        Verb(Command("volume inspect", "NAME...", "Show volumes as JSON.", least=1, most=999), _inspect),
+        Verb(
             Command(
                 "volume rm",
                 "NAME...",
@@ -97,7 +96,7 @@ _VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
             ),
             _rm,
         ),
-        (
+        Verb(
             Command(
                 "volume prune",
                 "",
@@ -106,31 +105,6 @@ _VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
             ),
             _prune,
         ),
-    )
-}
-_ALIASES = {"list": "ls", "remove": "rm"}
-
-
-def _volume(call: Invocation) -> View:
-    name, *rest = call.words.tail or ["--help"]
-    name = _ALIASES.get(name, name)
-    if name in ("--help", "help"):
-        return Note("\n".join(f"{command.usage}  {command.help}" for command, _ in _VERBS.values()))
-    if name not in _VERBS:
-        raise UsageError(f"unknown verb 'volume {name}'", hint=f"choose one of {', '.join(_VERBS)}")
-    command, function = _VERBS[name]
-    words = parse(command, rest)
-    if words.has("help"):
-        return Note(command.describe(""))
-    return function(call, words)
-
-
-VOLUME = Verb(
-    Command(
-        "volume",
-        f"{'|'.join(_VERBS)} [ARG...]",
-        "Make, list, show and remove named volumes (-v NAME:DST).",
-        tail=True,
     ),
-    _volume,
+    aliases={"list": "ls", "remove": "rm"},
 )

@@ -167,7 +167,7 @@ class ContainerMagics(Magics):
             return self._debug(rest)
         if name not in containers.VERBS:
             own = (RUN.name, USE.name, EXEC.name, DEBUG.name)
-            raise containers.unknown(name, verbs=(*containers.VERBS, *own))
+            raise containers.unknown(plain(name), verbs=(*containers.VERBS, *own))
         return self._do(name, rest, "%container ")
 
     @no_var_expand
@@ -198,6 +198,8 @@ class ContainerMagics(Magics):
         if parse(verb.command, words).has("help"):
             return _show(verb.command.describe(prefix))
         parsed = parse(verb.command, words, fill=self._fill)
+        if not verb.verbs:  # the tail is a command for the container
+            parsed.tail = [plain(word) for word in parsed.tail]
         try:
             engine = self.engine
         except StoreError:
@@ -208,7 +210,7 @@ class ContainerMagics(Magics):
             # It says so, and what else there is to say.
             return answer(parsed, host_path(self.store) if self.store else None)
         with store_errors(f"do {prefix}{name}", engine.store.path):
-            return self._shown(verb.answer(Invocation(engine, parsed, listener(self.shell))), parsed)
+            return self._shown(verb.answer(Invocation(engine, parsed, listener(self.shell), self._fill)), parsed)
 
     def _shown(self, view: Any, words: Words) -> Any:
         """Return an explanation in the notebook's language, unless the line names one; any other view as it is.

@@ -141,6 +141,27 @@ def test_a_function_has_its_own_variables(notebook: Notebook) -> None:
     assert notebook.good("%%container busybox -s {x}\necho $1") == "global\n"
 
 
+def test_verbs_of_a_group_have_variables(notebook: Notebook, beside: Path) -> None:
+    """`{x}` and `$x` are replaced after `volume` and `cache`, as after other verbs; a value is never an option."""
+    notebook["x"] = "data"
+    assert str(notebook.run("%container volume create {x}-1 --label 'a=$5' --label=b={x}").value) == "data-1"
+    assert notebook.run("%container volume inspect $x-1").value.as_json()["Labels"] == {"a": "$5", "b": "data"}
+    notebook.good("%container cache export {x}.results")
+    notebook.good("%container cache export 'a$b'")
+    assert sorted(path.name for path in beside.iterdir()) == ["a$b", "data.results"]
+    notebook["x"] = "--all"
+    assert "invalid volume name '--all'" in notebook.fails("%container volume create {x}")
+    assert "unknown verb 'volume $x'" in notebook.fails("%container volume '$x'")
+    assert "unknown verb '$x'" in notebook.fails("%container '$x'")
+    notebook.good("%container volume rm data-1")
+
+
+def test_explain_takes_a_command_as_it_is(notebook: Notebook) -> None:
+    """A dollar sign in quotes reaches the explained command, and braces stay."""
+    shown = str(notebook.run("%container explain busybox sh -c 'echo $HOME {x}'").value)
+    assert "echo $HOME {x}" in shown
+
+
 def test_volumes_are_written_as_in_a_shell(
     notebook: Notebook, beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

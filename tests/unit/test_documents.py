@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer import cli
-from nbcontainer.commands import containers, volume_verbs
+from nbcontainer.commands import containers
 from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
 from nbcontainer.notebook import defaults
@@ -162,7 +162,7 @@ def grammars() -> dict[str, Command]:
     """The grammar of each verb, as a terminal and a notebook have it."""
     found = {name: verb.command for name, verb in containers.VERBS.items()}
     found |= {f"kernel {name}": command for name, (command, _) in kernel_commands.VERBS.items()}
-    found |= {command.name: command for command, _ in volume_verbs._VERBS.values()}
+    found |= {one.command.name: one.command for one in containers.VERBS["volume"].verbs.values()}
     from nbcontainer.notebook.cell_magic.grammars import RUN_LINE
 
     return found | {

@@ -197,6 +197,15 @@ def test_volumes_that_are_there_are_removed(verbs: Verbs) -> None:
     assert str(verbs("volume rm -f nope data")) == "nothing to remove"
 
 
+def test_each_verb_has_json(verbs: Verbs, tmp_path: Path) -> None:
+    """`--json` returns values after every verb, those of the groups `volume` and `cache` too, and is in their help."""
+    every = [*VERBS.values(), *(one for verb in VERBS.values() for one in verb.verbs.values())]
+    assert [verb.command.name for verb in every if "--json" not in verb.command.spelled] == []
+    assert verbs("volume create data --json").as_json() == "data"
+    assert [row["name"] for row in json.loads(str(verbs("volume ls --json")))] == ["data"]
+    assert json.loads(str(verbs(f"cache export {tmp_path}/results --json"))).endswith("0 results")
+
+
 @pytest.mark.usefixtures("dev")
 @pytest.mark.parametrize("verb", ["stop", "kill", "restart"])
 def test_each_container_is_tried(verbs: Verbs, verb: str) -> None:

@@ -203,18 +203,19 @@ def _take_option(
     After the image, it may be meant for the image's program (its entrypoint).
     """
     try:
-        for option, value in options:
-            if value is None:
-                found.options.pop(option.name, None)
-                found.off.add(option.name)
-            else:
-                found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
-                found.off.discard(option.name)
+        taken = [*options]
     except UsageError as error:
         if "IMAGE" not in command.usage or not command.tail or len(found.operands) < command.most:
             raise
         hint = f"{error.hint}; an option of the image's own program comes after `--`"
         raise UsageError(error.message, hint=hint) from None
+    for option, value in taken:
+        if value is None:
+            found.options.pop(option.name, None)
+            found.off.add(option.name)
+        else:
+            found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
+            found.off.discard(option.name)
 
 
 def _operands(command: Command, found: Words, words: list[str], fill: Callable[[str], str]) -> None:

@@ -133,6 +133,19 @@ def test_options_and_operands_are_filled_and_the_tail_is_not() -> None:
     assert words == Words({"env": ["A={1}"], "name": ["{1}"]}, ["{1}"], ["awk", "{print}"])
 
 
+def test_a_value_that_cannot_be_filled_is_the_options_own() -> None:
+    """It is an option of this command, also after the image: nothing is said of the image's own program."""
+
+    def fill(word: str) -> str:
+        if word == "image":
+            return word
+        raise UsageError(f"cannot evaluate {word}", hint="fix it")
+
+    with pytest.raises(UsageError) as raised:
+        parse(RUN, ["image", "--name", "{x}"], fill=fill)
+    assert str(raised.value) == "cannot evaluate {x}; fix it"
+
+
 def test_words_answer_for_what_was_not_said() -> None:
     """An option that was not given has no values, the default, and is not there."""
     words = Words({"env": ["a", "b"]})

@@ -80,7 +80,8 @@ def resolve(path: str | Path) -> Place:
     """Return what `path` leads to, relative to the working directory; links are followed, the last one too.
 
     No call follows a link by itself: each name is opened without, in the descriptor of the directory before it.
-    The caller closes it. Raises `OSError`.
+    The caller closes it. Raises `OSError`; if something does not exist, its `filename` is that whole path, with no link
+    in the part that exists.
     """
     walk = _Walk()
     try:
@@ -126,7 +127,12 @@ class _Walk:
             if name == "..":
                 self._up()
             elif name not in ("", "."):
-                waiting += reversed(self._step(name))
+                try:
+                    waiting += reversed(self._step(name))
+                except FileNotFoundError as error:
+                    missing = (one for one in reversed(waiting) if one not in ("", "."))
+                    error.filename = "/".join((self.nodes[-1].path.rstrip("/"), name, *missing))
+                    raise
 
     def _step(self, name: str) -> list[str]:
         """Go to `name`; if it is a link, stay where it starts from and return the names to go by instead."""

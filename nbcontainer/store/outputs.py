@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def _failed(target: Path, error: OSError, *, is_open: bool) -> ImageError:
         missing = f"{error.filename!r} was there and is not" if error.filename else error.strerror
         return ImageError(f"cannot write {target}: {missing}", hint="try again when nothing changes the files")
     hints = {
-        errno.ENOENT: f"mkdir -p {target.parent}",
+        errno.ENOENT: f"mkdir -p {shlex.quote(str(target.parent))}",
         errno.EISDIR: "name a file in it",
     }
     hint = hints.get(error.errno or 0) or path_advice(error)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerError, UsageError
-from nbcontainer.linux.paths import resolve, resolve_existing
+from nbcontainer.linux.paths import resolve
 from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.spec import CACHE_LABEL, CopyOnWrite, NamedVolume, Tmpfs, Volume, check_volume_name
 from nbcontainer.store.errors import path_advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
 
 _FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro; -v NAME:DST for a named volume"
 _RESERVED = ("/proc", "/sys", "/dev")
@@ -159,9 +158,9 @@ def bind(source: str, target: str, **fields: Any) -> Volume:
     path = host_path(source)
     try:
         place = resolve(path)
-    except (FileNotFoundError, NotADirectoryError):
-        found = _whole(path)
-        raise ContainerError(f"the volume's source '{found}' does not exist", hint=f"`mkdir -p {found}`") from None
+    except FileNotFoundError as error:
+        problem = f"the volume's source '{error.filename}' does not exist"
+        raise ContainerError(problem, hint=f"`mkdir -p {shlex.quote(error.filename)}`") from None
     except OSError as error:
         raise ContainerError(
             f"cannot use the volume's source '{path}': {error.strerror}", hint=path_advice(error)
@@ -180,16 +179,6 @@ def bind(source: str, target: str, **fields: Any) -> Volume:
             born=place.node.born,
             **fields,
         )
-
-
-def _whole(source: Path) -> str:
-    """The whole path that a source names which is not there, without links as far as it is; for a person to read."""
-    try:
-        place, missing = resolve_existing(source)
-    except OSError:  # it changes while it is looked at
-        return str(source.absolute())
-    with place:
-        return "/".join((place.node.path.rstrip("/"), *missing))
 
 
 # `--tmpfs`: the options are those of mount(8) and tmpfs(5)

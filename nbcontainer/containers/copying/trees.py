@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import select
+import shlex
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -142,8 +143,8 @@ def _host_target(store: Store, target: HostPath, name: str, *, content: bool) ->
 
 
 def _not_written(target: HostPath, error: OSError) -> ImageError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        hint = f"mkdir -p {target.path if target.directory else target.path.parent}"
+    if isinstance(error, FileNotFoundError):
+        hint = f"mkdir -p {shlex.quote(str(target.path if target.directory else target.path.parent))}"
     else:
         hint = path_advice(error)
     return ImageError(f"cannot write {target.path}: {error.strerror or error}", hint=hint)

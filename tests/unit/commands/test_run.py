@@ -310,7 +310,7 @@ def test_a_time_limit_has_a_limit(text: str) -> None:
         (["-v", "/tmp:/x:ro:z"], UsageError, "invalid volume '/tmp:/x:ro:z'"),
         (["-v", "/tmp:/x:rx"], UsageError, "unknown mount option 'rx' in '/tmp:/x:rx'; write ro or rw"),
         (["-v", "/no/such:/x"], ContainerError, "the volume's source '/no/such' does not exist; `mkdir -p /no/such`"),
-        (["-v", "/etc/passwd/x:/x"], ContainerError, "the volume's source '/etc/passwd/x' does not exist"),
+        (["-v", "/etc/passwd/x:/x"], ContainerError, "cannot use the volume's source '/etc/passwd/x': Not a "),
         (["-v", "/tmp\0:/x"], UsageError, "invalid path '/tmp\\x00'"),
         (["-v", "/tmp:/x\0"], UsageError, "the target of -v contains a NUL character"),
         (["-v", "~nobody-at-all/x:/x"], UsageError, "no such user: 'nobody-at-all'"),

@@ -82,6 +82,7 @@ def test_a_missing_file_of_its_content_is_not_its_directory(store: Store, tmp_pa
     ("name", "words"),
     [
         ("none/x.tar", "No such file or directory; mkdir -p"),
+        ("no ne/x.tar", "No such file or directory; mkdir -p '/.*/no ne'$"),
         ("folder", "Is a directory; name a file in it"),
         ("folder/", "Is a directory; name a file in it"),
         ("folder/..", "Is a directory; name a file in it"),

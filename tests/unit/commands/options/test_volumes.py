@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -169,13 +170,37 @@ def test_what_is_no_volume(text: str) -> None:
     assert raised.value.hint
 
 
-@pytest.mark.parametrize("name", ["none", "none/deeper", "file/below", "dangling"])
-def test_a_source_that_is_not_there(tmp_path: Path, name: str) -> None:
-    """A missing source is not made, as Docker would as root: the error says how to make it."""
-    (tmp_path / "file").touch()
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("none", "none"),
+        ("none/deeper/./", "none/deeper"),
+        ("dangling", "nowhere"),
+        ("dangling/below", "nowhere/below"),
+        ("chain", "nowhere"),
+        ("it's here", "it's here"),
+        ("away", "other/gone"),
+    ],
+)
+def test_a_source_that_is_not_there(tmp_path: Path, name: str, missing: str) -> None:
+    """A missing source is not made, as Docker would as root: the error says how, and the shell's command makes it."""
     (tmp_path / "dangling").symlink_to("nowhere")
-    with pytest.raises(ContainerError, match="does not exist; `mkdir -p"):
+    (tmp_path / "chain").symlink_to("dangling")
+    (tmp_path / "away").symlink_to(tmp_path / "other" / "gone")
+    with pytest.raises(ContainerError) as raised:
         parse_volume(f"{tmp_path}/{name}:/data")
+    whole = f"{tmp_path.resolve()}/{missing}"
+    assert str(raised.value).startswith(f"the volume's source '{whole}' does not exist; `mkdir -p ")
+    subprocess.run(raised.value.hint.strip("`"), shell=True, check=True)
+    assert host_volume(f"{tmp_path}/{name}:/data").source == whole
+
+
+def test_a_source_below_a_file_cannot_be_made(tmp_path: Path) -> None:
+    """The error names the path, and no `mkdir`, which would fail."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ContainerError, match=r"/file/below': Not a directory; check the path") as raised:
+        parse_volume(f"{tmp_path}/file/below:/data")
+    assert "mkdir" not in str(raised.value)
 
 
 def test_a_relative_source_that_is_not_there_is_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

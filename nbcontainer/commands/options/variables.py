@@ -48,13 +48,16 @@ def parse_env_file(name: str) -> EnvFile:
     path = host_path(name)
     try:
         fd, links = user_files.open_file(path)
-        with os.fdopen(fd, "rb") as file:
-            data = file.read(_SIZE_LIMIT + 1)
+        try:
+            with open(fd, "rb", closefd=False) as file:  # raises `IsADirectoryError`
+                data = file.read(_SIZE_LIMIT + 1)
+        finally:
+            os.close(fd)
     except ImageError as error:
         raise UsageError(f"--env-file: {error.message}", hint=error.hint) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         hint = "write the path of a text file of NAME=value lines"
-        raise UsageError(f"cannot read --env-file '{path}': {error}", hint=hint) from None
+        raise UsageError(f"cannot read --env-file '{path}': {error.strerror}", hint=hint) from None
     if len(data) > _SIZE_LIMIT:
         raise UsageError(f"--env-file '{path}' is larger than {_SIZE_LIMIT >> 20} MiB", hint="name a smaller file")
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")

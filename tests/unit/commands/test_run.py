@@ -19,6 +19,7 @@ from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.networking import Port
 from nbcontainer.sandbox.spec import NamedVolume, Tmpfs, Volume
+from tests.running import open_descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -341,9 +342,9 @@ def test_a_time_limit_has_a_limit(text: str) -> None:
         (["--add-host", "db:host-gateway"], UsageError, "--add-host cannot use host-gateway: the host is out of reach"),
         (["-e", "=1"], UsageError, "invalid environment variable '=1'; write NAME=value"),
         (["-e", ""], UsageError, "invalid environment variable ''"),
-        (["--env-file", "/no/such"], UsageError, "cannot read --env-file '/no/such': "),
+        (["--env-file", "/no/such"], UsageError, "cannot read --env-file '/no/such': No such file or directory; write"),
         (["--env-file", ""], UsageError, "invalid path ''; write one"),
-        (["--env-file", "/"], UsageError, "cannot read --env-file '/': "),
+        (["--env-file", "/"], UsageError, "cannot read --env-file '/': Is a directory; write the path of a text file"),
         (["--timeout", "soon"], UsageError, "invalid time limit 'soon' for --timeout"),
     ],
 )
@@ -354,6 +355,16 @@ def test_bad_values_are_refused(words: list[str], error: type[NbcontainerError],
     assert str(raised.value).startswith(message)
     assert raised.value.hint
     assert "\n" not in str(raised.value)
+
+
+def test_no_descriptor_of_an_env_file_stays_open(tmp_path: Path) -> None:
+    """What cannot be read is closed, too: a directory, which can be opened."""
+    (tmp_path / "env").write_text("A=1\n")
+    before = open_descriptors()
+    request("busybox", "--env-file", f"{tmp_path}/env")
+    with pytest.raises(UsageError, match="Is a directory"):
+        request("busybox", "--env-file", str(tmp_path))
+    assert open_descriptors() == before
 
 
 def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:

@@ -174,7 +174,6 @@ _AS_WITHOUT = {
 RUN_ANSWERS = {flag: answer._replace(same=_AS_WITHOUT.get(flag, "")) for flag, answer in _RUN_ANSWERS.items()}
 """By an option of `docker run` or `podman run` that `run` and cells do not have: the answer."""
 
-_COMPOSE = Answer("several containers at a time are not managed", "run each of them in a cell or in a notebook")
 _IN_A_RUN = "a container runs only while its cell or its job runs"
 
 VERB_ANSWERS: dict[str, Answer] = {
@@ -204,7 +203,8 @@ VERB_ANSWERS: dict[str, Answer] = {
     "manifest": Answer("images for several platforms are not made", "use `--platform` to choose one"),
     "checkpoint": Answer("processes are not saved", "use `%container commit` for the files"),
     **_same(
-        *_COMPOSE,
+        "several containers at a time are not managed",
+        "run each of them in a cell or in a notebook",
         *("compose", "swarm", "stack", "service", "node", "pod", "kube", "play", "generate", "quadlet"),
     ),
     **_same(

@@ -111,7 +111,7 @@ def test_a_passwd_with_a_trap_is_text(cell: Cell, image: Image) -> None:
     lines = b"\xff\xfe:x:1:1::/:\nhuge:x:4294967295:0::/:\nword:x:zero:0::/:\nroot:x:0:0::/home/../odd:/bin/sh\n"
     hostile = image(entry("etc/passwd", tarfile.REGTYPE, data=lines, mode=0o644))
     assert cell("echo $HOME; id -u", image=hostile).lines == ["/home/../odd", "0"]
-    with pytest.raises(SetupFailed, match="not mapped"):
+    with pytest.raises(SetupFailed, match="the highest id of a user or a group is 4294967294"):
         cell("id", image=hostile, user="huge")
     with pytest.raises(SetupFailed, match="no user word in the image"):
         cell("id", image=hostile, user="word")

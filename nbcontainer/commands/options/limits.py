@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 
 from nbcontainer.commands.options.volumes import size_in_bytes
@@ -11,7 +12,9 @@ from nbcontainer.sandbox.defaults import Limit
 
 _LEAST_MEMORY = 6 << 20  # Docker's minimum; a shell and init have to start
 _LEAST_STORAGE = 1 << 20  # overlay's own directories, and what is made on the way to the program
+_LEAST_PIDS = 2  # init, and the program
 _NAMES = {name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_")}
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _MOST_SECONDS = 1e9  # thirty years: the kernel and Python take no times without end
 
@@ -62,9 +65,16 @@ def parse_cpus(text: str) -> float | None:
     if not text:
         return None
     try:
-        return cpus(float(text))
+        return cpus(_number(text))
     except ValueError:
         raise _invalid_cpus(text) from None
+
+
+def _number(text: str) -> float:
+    """Return a decimal number. Raises `ValueError` for what else `float` takes: 1_0, digits of other scripts, nan."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
 
 
 def cpus(number: float) -> float:
@@ -87,9 +97,11 @@ def parse_pids(text: str) -> int | None:
         return None
     if text in ("-1", "0", "unlimited"):
         return UNLIMITED
-    if not text.isdecimal() or len(text) > 7:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 7:
         hint = "write a number, or -1 for no limit"
         raise UsageError(f"invalid number of processes '{text}' for --pids-limit", hint=hint)
+    if int(text) < _LEAST_PIDS:
+        raise UsageError(f"--pids-limit {text} is too small to start a container", hint=f"write {_LEAST_PIDS} or more")
     return int(text)
 
 
@@ -104,7 +116,7 @@ def parse_seconds(text: str) -> float | None:
         return None
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
     try:
-        found = float(number) * _UNITS[unit]
+        found = _number(number) * _UNITS[unit]
     except ValueError:
         found = 0.0
     return _checked(found, text)
@@ -143,7 +155,7 @@ def parse_ulimit(text: str) -> Limit:
 def _value(text: str, number: str) -> int:
     if number in ("-1", "unlimited"):
         return resource.RLIM_INFINITY
-    if not number.isdecimal() or len(number) > 18:
+    if not (number.isascii() and number.isdecimal()) or len(number) > 18:
         raise UsageError(f"invalid number in --ulimit {text}", hint="write --ulimit NAME=SOFT[:HARD], or unlimited")
     return int(number)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro; -v NAME:DST for a named volume"
 _RESERVED = ("/proc", "/sys", "/dev")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE_MAX = (1 << 63) - 1  # loff_t: the kernel takes larger ones modulo 2^64
 
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "rw": ("access", {}),
@@ -67,7 +68,14 @@ def size_in_bytes(text: str) -> int:
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([bkmgt]?)b?", text.strip().lower(), re.ASCII)
     if found is None:
         raise UsageError(f"invalid size {text!r}", hint="write a number with b, k, m or g, as in 64m")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return _bounded(int(float(found[1]) * _UNITS[found[2]]), text)
+
+
+def _bounded(size: int, text: str) -> int:
+    """Return a size that the kernel takes. Raises `UsageError`."""
+    if size > _SIZE_MAX:
+        raise UsageError(f"size {text!r} is too large", hint="write less than 8388608t")
+    return size
 
 
 def target_path(text: str, option: str) -> str:
@@ -184,6 +192,7 @@ def bind(source: str, target: str, **fields: Any) -> Volume:
 # `--tmpfs`: the options are those of mount(8) and tmpfs(5)
 
 _ID_LIMIT = (1 << 32) - 1  # (uid_t)-1
+_INODES_MAX = (1 << 54) - 1  # mm/shmem.c: each is counted as 1 KiB
 _TMPFS_EXAMPLE = "write --tmpfs DST:size=64m,mode=755"
 
 _TMPFS_FLAGS = {
@@ -253,7 +262,13 @@ def tmpfs_mode(text: str, option: str) -> int:
 
 
 def _blocks(text: str, option: str) -> int:
-    return _count(text, option) * os.sysconf("SC_PAGE_SIZE")
+    return _bounded(_count(text, option) * os.sysconf("SC_PAGE_SIZE"), option)
+
+
+def _inodes(text: str, option: str) -> int:
+    if (number := _count(text, option)) > _INODES_MAX:
+        raise UsageError(f"{option!r} of --tmpfs: the number is too large", hint="write less than 16384t")
+    return number
 
 
 def _count(text: str, option: str) -> int:
@@ -271,7 +286,7 @@ def _id(text: str, option: str) -> int:
 _TMPFS_VALUES: dict[str, tuple[str, Callable[[str, str], int]]] = {
     "size": ("size", tmpfs_size),
     "nr_blocks": ("size", _blocks),
-    "nr_inodes": ("inodes", _count),
+    "nr_inodes": ("inodes", _inodes),
     "mode": ("mode", tmpfs_mode),
     "uid": ("uid", _id),
     "gid": ("gid", _id),

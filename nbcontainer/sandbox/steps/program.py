@@ -245,6 +245,8 @@ class Execute(Step):
         errno.ENOENT: "the image has no such program: check its name and the image's PATH",
         errno.EACCES: "it is not executable in the image, or a directory above it is closed to this user",
         errno.ENOEXEC: "it is built for another architecture, or is not a program",
+        errno.EAGAIN: "too many processes are running: end some, or raise the limit (--pids-limit, --ulimit nproc, or "
+        "`ulimit -u`)",
         errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",
     }
 

@@ -167,6 +167,12 @@ def test_an_answer_names_what_there_is(answer: Answer) -> None:
         assert verb in {*VERBS, EXEC.name}
 
 
+def test_an_answer_is_for_a_name() -> None:
+    """No answer is for an empty word, as in `nbcontainer ""`: that verb is unknown."""
+    assert [name for name in (*VERB_ANSWERS, *RUN_ANSWERS) if not name] == []
+    assert str(unknown("", "nbcontainer")).startswith("unknown verb ''; see `nbcontainer --help`")
+
+
 def test_no_answer_is_for_an_option_that_there_is() -> None:
     """An answer that is no longer true goes. Some are for commands that lack an option of another command."""
     supported = RUN_ANSWERS.keys() & PROGRAM_RUN.spelled.keys()

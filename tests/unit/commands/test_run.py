@@ -251,7 +251,9 @@ def test_time_limits_have_units(text: str, value: float | None) -> None:
     assert parse_seconds(text) == value
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "1d", "s", "inf", "nan", "1 2", "1_0x", "5ms", "1m30s"])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "x", "1d", "s", "inf", "nan", "1 2", "1_0x", "5ms", "1m30s", "1_0", "\u0663", " 7"]
+)
 def test_what_is_no_time_limit(text: str) -> None:
     """Nothing, negative, endless and words are refused with the forms that are known."""
     with pytest.raises(UsageError) as raised:
@@ -279,12 +281,16 @@ def test_a_time_limit_has_a_limit(text: str) -> None:
         (["-m", "2g", "--memory-swap", "1g"], UsageError, "--memory-swap 1073741824 is less than -m 2147483648"),
         (["--cpus", "0"], UsageError, "invalid number of processors '0' for --cpus; write 0.01 or more"),
         (["--cpus", "nan"], UsageError, "invalid number of processors 'nan' for --cpus"),
+        (["--cpus", "1_0"], UsageError, "invalid number of processors '1_0' for --cpus"),
+        (["--cpus", "\u0663"], UsageError, "invalid number of processors '\u0663' for --cpus"),
         (["--cpus", "two"], UsageError, "invalid number of processors 'two' for --cpus"),
         (
             ["--pids-limit", "-2"],
             UsageError,
             "invalid number of processes '-2' for --pids-limit; write a number",
         ),
+        (["--pids-limit", "1"], UsageError, "--pids-limit 1 is too small to start a container; write 2 or more"),
+        (["--pids-limit", "\u0663"], UsageError, "invalid number of processes '\u0663' for --pids-limit"),
         (["--pids-limit", "many"], UsageError, "invalid number of processes 'many' for --pids-limit"),
         *(
             (
@@ -297,6 +303,7 @@ def test_a_time_limit_has_a_limit(text: str) -> None:
         (["--ulimit", "nofile"], UsageError, "invalid limit 'nofile' for --ulimit; write --ulimit NAME=SOFT[:HARD]"),
         (["--ulimit", "files=1"], UsageError, "invalid limit 'files=1' for --ulimit"),
         (["--ulimit", "nofile=x"], UsageError, "invalid number in --ulimit nofile=x"),
+        (["--ulimit", "nofile=\u0663"], UsageError, "invalid number in --ulimit nofile=\u0663"),
         (["--ulimit", "nofile=2:1"], UsageError, "--ulimit nofile=2:1: the soft limit is above the hard limit"),
         (
             ["--ulimit", "nofile=99999999999"],

@@ -48,6 +48,7 @@ class SetUser(Step):
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "that id is not mapped: without a range in /etc/subuid for this user, root is the only user "
         "in a container",
+        errno.ERANGE: f"the highest id of a user or a group is {_NO_ID - 1}",
         errno.ENOENT: "use a name of the image's /etc/passwd or /etc/group, or a number",
         errno.EPERM: "only root of a container, with the capabilities SETUID and SETGID, can become another user: "
         "start the container with --user root",
@@ -76,7 +77,9 @@ class SetUser(Step):
         except KeyError as error:
             raise OSError(errno.ENOENT, f"no {error.args[0]} in the image", "/etc/passwd") from None
         # The highest number means "leave it as it is" to setresuid(2): the cell would stay root.
-        if max(uid, gid, *groups) >= _NO_ID or (self.groups and not self.drop_groups):
+        if (highest := max(uid, gid, *groups)) >= _NO_ID:
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE), str(highest))
+        if self.groups and not self.drop_groups:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"{uid}:{gid}")
         kernel.prctl(PR_SET_KEEPCAPS, 0)
         if self.drop_groups:

@@ -39,6 +39,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
         ("2t", 2 << 40),
         ("0.5k", 512),
         ("999999999999999", 999999999999999),
+        ("8388607t", 8388607 << 40),
     ],
 )
 def test_a_size_in_bytes(text: str, size: int) -> None:
@@ -53,6 +54,22 @@ def test_what_is_no_size(text: str) -> None:
     """Anything else is refused with an example, also a number too long to be one."""
     with pytest.raises(UsageError, match="as in 64m"):
         size_in_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["8388608t", "16777216t", "999999999999999t", "8388607.999999999999t"])
+def test_a_size_is_what_the_kernel_can_count(text: str) -> None:
+    """The kernel takes sizes modulo 2^64, and 0 for no limit: such a size is refused."""
+    with pytest.raises(UsageError) as raised:
+        size_in_bytes(text)
+    assert str(raised.value) == f"size {text!r} is too large; write less than 8388608t"
+
+
+@pytest.mark.parametrize("option", ["size=8388608t", "nr_blocks=8388607t", "nr_inodes=16384t"])
+def test_a_tmpfs_has_no_more_than_the_kernel_can_count(option: str) -> None:
+    """Blocks are counted in bytes, and an inode has 1 KiB."""
+    with pytest.raises(UsageError, match="too large; write less than"):
+        parse_tmpfs(f"/t:{option}")
+    parse_tmpfs("/t:size=8388607t,nr_inodes=16383t")
 
 
 @pytest.mark.parametrize(

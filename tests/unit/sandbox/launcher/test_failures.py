@@ -43,6 +43,11 @@ def report(step: str, code: int, path: str = "", error: str = "") -> dict[str, A
             "cannot enter the working directory /nope: No such file or directory; choose another with -w",
         ),
         (
+            report("Execute", errno.EAGAIN, "/bin/true"),
+            "cannot run /bin/true: Resource temporarily unavailable; too many processes are running: end some, or "
+            "raise the limit (--pids-limit, --ulimit nproc, or `ulimit -u`)",
+        ),
+        (
             report("SetUser", errno.ENOENT, "/etc/passwd", "no user carol in the image"),
             "cannot become the user at /etc/passwd: no user carol in the image; "
             "use a name of the image's /etc/passwd or /etc/group, or a number",

@@ -143,9 +143,12 @@ def test_a_missing_user_is_an_error_about_the_image() -> None:
 def test_an_id_that_is_none_is_refused(user: str) -> None:
     """(uid_t)-1 means `unchanged` to setresuid(2), which would leave root as it is; larger numbers are no ids."""
     kernel = kernel_of_an_image()
-    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)) as raised:
+    with pytest.raises(OSError, match=os.strerror(errno.ERANGE)) as raised:
         SetUser(user).apply(kernel, ())
-    assert raised.value.errno == errno.EINVAL
+    assert raised.value.errno == errno.ERANGE
+    with pytest.raises(OSError, match=f"{os.strerror(errno.ERANGE)}: '4294967296'"):
+        SetUser(groups=("4294967296",)).apply(kernel, ())
+    assert "4294967294" in SetUser.advice[errno.ERANGE]
     assert kernel.only("setresuid", "setresgid", "setgroups") == []
 
 

@@ -186,19 +186,20 @@ def _main(arguments: Sequence[str]) -> int:
         from nbcontainer.commands.doctor.examination import answer
 
         return _show(answer(words, store), top)  # it says so, and what else there is to say
-    with contextlib.closing(opened) as engine:
+    with contextlib.closing(opened) as engine, _refusals(name, engine):
         own = {PROGRAM_EXEC.name: _exec, DEBUG.name: _debug, "run": _run_for_json if top.has("json") else _run}
         if name in own:
             return own[name](engine, words)
         if name == CP.command.name and "-" in words.operands:
             return _show(copy_stream(Invocation(engine, words)), top)
-        return _show(_answer(name, engine, words), top)
+        return _show(containers.VERBS[name].answer(Invocation(engine, words, _listener())), top)
 
 
-def _answer(name: str, engine: Engine, words: Words) -> Any:
-    """Return what a verb returns. What the kernel refuses this process is a `StoreError`."""
+@contextlib.contextmanager
+def _refusals(name: str, engine: Engine) -> Iterator[None]:
+    """Raise a `StoreError` for what the kernel refuses this process during a verb."""
     try:
-        return containers.VERBS[name].answer(Invocation(engine, words, _listener()))
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

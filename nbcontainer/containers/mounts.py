@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.errors import DirectoryRefused
+from nbcontainer.errors import DirectoryRefused, UsageError
 from nbcontainer.linux.paths import Node, resolve
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.spec import MOUNTS_LIMIT, Volume
@@ -47,8 +47,9 @@ def notebook_directory(store: Store, directory: str | Path = ".", *, read_only: 
     """
     try:
         place = resolve(directory)
-    except OSError as error:
-        reason = f"the notebook's directory {directory} cannot be used: {error.strerror}"
+    except (OSError, UsageError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error.message
+        reason = f"the notebook's directory {directory} cannot be used: {detail}"
         raise DirectoryRefused(reason, hint="change to another one with `%cd`, or write -v DIR:DIR") from None
     with place:
         node = place.node

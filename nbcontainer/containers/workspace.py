@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.containers.background import BackgroundQueue
@@ -17,6 +18,7 @@ from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.errors import ContainerError, StoreError
 from nbcontainer.images import trash
 from nbcontainer.images.library import Images
+from nbcontainer.linux.paths import absolute
 from nbcontainer.sandbox import sandboxed_call
 from nbcontainer.sandbox.diagnosis import NESTED, Machine
 from nbcontainer.sandbox.launcher.client import Launcher
@@ -26,7 +28,6 @@ from nbcontainer.store.layout import Store, default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from nbcontainer.containers.active import ActiveCell
     from nbcontainer.containers.history.state import StateId
@@ -59,11 +60,12 @@ class Workspace:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open the store. No process is started yet. Raises `StoreError`."""
+        """Open the store. No process is started yet. Raises `StoreError`, and `UsageError` as `absolute` does."""
         self.idmap = idmap.choose()
         owner = (self.idmap.root_uid, self.idmap.root_gid)
         with _not_nested():
-            self.store = Store((path or default_path()).resolve(), owner)
+            # Links in a circle stay in this path, and the store cannot be opened. `Path.resolve` raises `RuntimeError`.
+            self.store = Store(Path(os.path.realpath(absolute(path or default_path()))), owner)
         self.states = States(self.store.path)
         self.images = Images(self.store, self)
         self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.errors import UsageError
 from nbcontainer.linux.files import birth_time
 
 if TYPE_CHECKING:
@@ -76,18 +77,29 @@ class Place:
         self.close()
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a host path from the root; its links stay.
+
+    Raises `UsageError` for a relative path if the working directory was removed.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError:
+        raise UsageError("the current directory was removed", hint="change to another one with `%cd`") from None
+
+
 def resolve(path: str | Path) -> Place:
     """Return what `path` leads to, relative to the working directory; links are followed, the last one too.
 
     No call follows a link by itself: each name is opened without, in the descriptor of the directory before it.
-    The caller closes it. Raises `OSError`; if something does not exist, its `filename` is that whole path, with no link
-    in the part that exists.
+    The caller closes it. Raises `UsageError` as `absolute` does, and `OSError`; if something does not exist, its
+    `filename` is that whole path, with no link in the part that exists.
     """
     walk = _Walk()
     try:
         walk.start()
         # getcwd(2) has no links in it, and starts at the root: directories above the working directory count as well.
-        walk.go(f"{Path.cwd()}/{path}" if str(path)[:1] != "/" else str(path))
+        walk.go(str(path) if str(path)[:1] == "/" else f"{absolute('.')}/{path}")
         return Place(walk.fd, tuple(walk.nodes), tuple(walk.links))
     except BaseException:
         os.close(walk.fd)
@@ -95,7 +107,7 @@ def resolve(path: str | Path) -> Place:
 
 
 def resolve_existing(path: str | Path) -> tuple[Place, tuple[str, ...]]:
-    """Return what is there of a path, and the names after it that are not. Raises `OSError`."""
+    """Return what is there of a path, and the names after it that are not. Raises what `resolve` raises."""
     whole, missing = Path(path), list[str]()
     while True:
         try:

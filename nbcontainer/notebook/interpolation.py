@@ -7,10 +7,10 @@ import contextlib
 import os
 import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.errors import UsageError
+from nbcontainer.linux.paths import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,20 +131,12 @@ def _variable(found: re.Match[str], names: Mapping[str, Any]) -> str:
     if name in names:
         return str(names[name])
     if name == "PWD":
-        return _working_directory()
+        return str(absolute("."))  # as the kernel reports it: `%cd` does not change the environment's PWD
     if name in os.environ:
         return os.environ[name]
     raise UsageError(
         f"variable '{name}' is not set in the notebook", hint=f"write '{text}' in single quotes for the text"
     )
-
-
-def _working_directory() -> str:
-    """Return it as the kernel reports it: `%cd` does not change the environment's PWD."""
-    try:
-        return str(Path.cwd())
-    except OSError:
-        raise UsageError("the notebook's directory was removed", hint="change to another one with `%cd`") from None
 
 
 def filler(namespace: Mapping[str, Any]) -> Callable[[str], str]:

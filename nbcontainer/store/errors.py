@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["FREE_SPACE", "path_advice", "store_error", "store_errors"]
 
 _OWN = "set NBCONTAINER_HOME to a directory of your own"
+_CIRCLE = "check the path: its symbolic links lead in a circle"
 _DIRECTORY = "set NBCONTAINER_HOME to a directory"
 
 _ADVICE = {
@@ -22,6 +23,7 @@ _ADVICE = {
     errno.ENOTDIR: _DIRECTORY,
     errno.ENOENT: _DIRECTORY,
     errno.EEXIST: _DIRECTORY,
+    errno.ELOOP: _CIRCLE,
 }
 
 
@@ -31,7 +33,7 @@ _OF_PATHS = {
     errno.EPERM: "check the path's permissions",
     errno.EROFS: "choose a path on a writable file system",
     errno.ENAMETOOLONG: "choose a shorter path",
-    errno.ELOOP: "check the path: its symbolic links lead in a circle",
+    errno.ELOOP: _CIRCLE,
     errno.ENOTDIR: "check the path: a part of it is not a directory",
     errno.EISDIR: "check the path: it is a directory",
     errno.ENXIO: "check the path: it is a socket, or a device that is not there",

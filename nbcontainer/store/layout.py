@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nbcontainer.errors import StoreError
 from nbcontainer.linux import files
+from nbcontainer.linux.paths import absolute
 from nbcontainer.oci import reference
 from nbcontainer.store import reserve
 from nbcontainer.store.atomic_files import replace_file, sync_directory
@@ -84,13 +85,16 @@ _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "l
 
 
 def default_path() -> Path:
-    """Return where the store is: NBCONTAINER_HOME, else /var/lib/nbcontainer for root, else in XDG_DATA_HOME."""
+    """Return where the store is: NBCONTAINER_HOME, else /var/lib/nbcontainer for root, else in XDG_DATA_HOME.
+
+    Raises `UsageError` as `nbcontainer.linux.paths.absolute` does.
+    """
     if chosen := os.environ.get("NBCONTAINER_HOME"):
-        return reference.host_path(chosen).absolute()
+        return absolute(reference.host_path(chosen))
     if os.geteuid() == 0:
         return Path("/var/lib/nbcontainer")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return reference.host_path(data).absolute() / "nbcontainer"
+    return absolute(reference.host_path(data)) / "nbcontainer"
 
 
 class Store:

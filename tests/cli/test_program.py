@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 from nbcontainer import __version__, cli
 from nbcontainer.cli import _DEMO, _RUN
 from nbcontainer.commands.containers import TERMINAL_VERBS, VERBS
+from nbcontainer.errors import StoreError
 from tests.requirements import require
 from tests.running import all_dead, appear, marker, pidfds, processes_with
 
@@ -460,6 +462,67 @@ def test_a_store_that_cannot_be(program: Program, home: str, said: str) -> None:
         )
         assert complaint.startswith(said)
         assert "NBCONTAINER_HOME" in complaint
+
+
+@pytest.fixture
+def removed(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The working directory is one that was removed; an environment in which Python itself does not look there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    return {**program.env, "PYTHONSAFEPATH": "1"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("run -v .:/x busybox true", "run --mount type=bind,src=.,target=/x busybox true"),
+        *("run --env-file e busybox true", "run --stdin @e busybox true", "run ./x.tar true", "import x.tar y"),
+        *("--store rel images", "--store rel doctor", "--store rel kernel freeze a b", "explain -v a/b:/x busybox"),
+        *("export busybox -o x.tar", "save busybox -o x.tar", "cache export x"),
+    ],
+)
+def test_a_removed_directory_is_one_line(program: Program, removed: dict[str, str], line: str) -> None:
+    """A relative path leads nowhere if the working directory was removed, in whatever option or verb."""
+    said = "the current directory was removed; change to another one with `cd`"
+    assert program.fails(2, *line.split(), env=removed) == said
+
+
+def test_a_removed_directory_keeps_nothing_from_running(program: Program, removed: dict[str, str]) -> None:
+    """Without a relative path, a run does not need it; a variable with one is not passed to the container."""
+    env = {**removed, "SSL_CERT_FILE": "ca.pem"}
+    done = program("run", "--rm", "--network", "private", "host", "pwd", env=env)
+    assert (done.returncode, done.stdout) == (0, "/\n"), done
+
+
+@pytest.mark.parametrize("store", ["loop", "loop/x", "one/x"])
+def test_links_in_a_circle_are_no_store(program: Program, tmp_path: Path, store: str) -> None:
+    """The error is one line, for each verb and for `doctor`, which shows it."""
+    for name, target in (("loop", "loop"), ("one", "other"), ("other", "one")):
+        (tmp_path / name).symlink_to(target)
+    said = (
+        f"cannot open the store at {tmp_path.resolve()}/{store}: Too many levels of symbolic links; "
+        "check the path: its symbolic links lead in a circle"
+    )
+    assert program.fails(1, "--store", f"{tmp_path}/{store}", "ps") == said
+    assert program.fails(125, "--store", store, "run", "busybox", "true", cwd=tmp_path) == said
+    assert "Too many levels of symbolic links" in program("--store", f"{tmp_path}/{store}", "doctor").stdout
+
+
+@pytest.mark.parametrize("line", ["run busybox true", "exec box true", "debug box", "ps"])
+def test_what_the_kernel_refuses_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """An `OSError` of any verb has the verb and what to do, in one line."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    for name in ("_run", "_exec", "_debug", "Invocation"):
+        monkeypatch.setattr(cli, name, refuse)
+    with pytest.raises(StoreError, match=r"^cannot do (run|exec|debug|ps) at .*: Too many open files; raise the limit"):
+        cli._main(["--store", str(tmp_path / "store"), *line.split()])
 
 
 def test_a_full_directory_does_not_become_a_store(program: Program, tmp_path: Path) -> None:

@@ -64,12 +64,12 @@ def test_a_refused_directory_is_one_line(notebook: Notebook, beside: Path, monke
 
 
 def test_a_directory_that_was_removed_is_one_line(notebook: Notebook, beside: Path) -> None:
-    """A cell runs, and the line says that there is no such directory."""
+    """A cell runs, and the line says what happened to the directory."""
     beside.rmdir()
     ran = notebook.run("%%container busybox --here\npwd")
     os.chdir("/")
     assert (ran.error, ran.stdout) == (None, "/\n")
-    assert "No such file or directory" in ran.stderr
+    assert "cannot be used: the current directory was removed" in ran.stderr
 
 
 def test_the_store_is_never_shown(notebook: Notebook, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ KNOWN = {
     USERS: """
         host_paths machine_like _nodes _has _save _verify _of_file _input _certificates _plain beside in_home
         _workdir History._open put CellFiles._input
-        Images._find_name open_file check configuration_files _context
+        Images._find_name open_file check configuration_files _context Workspace.__init__
     """,
     MACHINE: """
         surroundings survey _Survey.show _Survey.reveal _Survey._entry _Survey._open _Survey._mode _Survey._real

@@ -15,6 +15,7 @@ from nbcontainer.commands.doctor.report import MISSING, Check, Report
 from nbcontainer.commands.views.simple import Lines
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError, StoreError
+from nbcontainer.linux.paths import absolute
 from nbcontainer.sandbox.apparmor import profile
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.steps.overlay import UPPER_ADVICE
@@ -45,7 +46,7 @@ def examine(store: Engine | Path | None = None, machine: Machine | None = None) 
     """
     machine = machine or Machine()
     path = store.store.path if isinstance(store, Engine) else store or default_path()
-    bench = ProbeEnvironment(path.absolute(), idmap.choose(machine))
+    bench = ProbeEnvironment(absolute(path), idmap.choose(machine))
     end = time.monotonic() + PATIENCE
     try:
         refused = _make(bench, end)

@@ -58,7 +58,7 @@ class ProbeEnvironment:
             raise store_error("write to the store", self.path, error) from error
 
     def _place(self) -> Path:
-        self.path = self.path.resolve()
+        self.path = Path(os.path.realpath(self.path))
         if not (self.path / "oci-layout").exists():
             return _nearest(self.path) / f".nbcontainer-doctor-{secrets.token_hex(4)}"
         self._store = Store(self.path, (self.idmap.root_uid, self.idmap.root_gid))
@@ -197,5 +197,8 @@ class ProbeEnvironment:
 
 
 def _nearest(path: Path) -> Path:
-    """The directory that is there, at or above `path`, and in which the rest of it would be made."""
-    return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
+    """The directory that is there, at or above `path`, and in which the rest of it would be made.
+
+    A link in `path` leads in a circle: nothing can be made there.
+    """
+    return next((folder for folder in (path, *path.parents) if folder.is_symlink() or folder.exists()), Path("/"))

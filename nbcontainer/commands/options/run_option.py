@@ -8,11 +8,11 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nbcontainer.commands.grammar import Option, ValueKind
 from nbcontainer.errors import UsageError
+from nbcontainer.linux.paths import absolute
 from nbcontainer.rendering.text import plain
 
 _TYPES: dict[type, str] = {str: "a string", int: "a number", type(None): "None"}
@@ -91,7 +91,7 @@ class RunOption(Option):
     def _pair(self, key: Any, item: Any) -> str:
         """Return the text of an item of a mapping. Raises `TypeError`, `UsageError`."""
         if isinstance(key, os.PathLike) and self.kind is ValueKind.VOLUME:
-            key = Path(key).absolute().as_posix()  # without a slash it would name a volume
+            key = absolute(key).as_posix()  # without a slash it would name a volume
         if not isinstance(key, str):
             raise TypeError(f"{self.keyword} must be a mapping of strings, and has the key {key!r}")
         if not isinstance(item, self.items) or isinstance(item, bool):

@@ -182,9 +182,11 @@ def _certificates(path: str) -> Volume | None:
 
     A file with a private key is not shown.
     """
+    if not path.startswith("/"):
+        return None
     try:
         with resolve(path) as place:
-            if not stat.S_ISREG(place.mode) or not path.startswith("/"):
+            if not stat.S_ISREG(place.mode):
                 return None
             with os.fdopen(place.open(os.O_RDONLY), "rb") as file:
                 data = file.read(_BUNDLE_LIMIT + 1)

@@ -80,7 +80,7 @@ def _write_tar(fd: int, binary: bytes, applets: list[str]) -> None:
             out.entry(f"{name}/".encode(), tar.DIRECTORY, mode, 0, 0, 0, 0)
         _add_file(out, "bin/busybox", binary, 0o755)
         for applet in sorted(set(applets) - {"bin/busybox"}):
-            link = os.path.relpath("bin/busybox", Path(applet).parent)
+            link = os.path.relpath("/bin/busybox", Path("/", applet).parent)
             out.entry(os.fsencode(applet), tar.SYMLINK, 0o777, 0, 0, 0, 0, os.fsencode(link))
         for name, text in sorted(_FILES.items()):
             _add_file(out, name, text.encode(), _MODES.get(name, 0o644))

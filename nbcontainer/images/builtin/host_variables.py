@@ -82,10 +82,9 @@ class _Hidden:
         self._places = (*map(os.path.realpath, outside.homes), os.path.realpath(store))
 
     def __call__(self, path: str) -> bool:
-        real = os.path.realpath(path)
-        if any(f"{real}/".startswith(f"{place}/") for place in self._places):
-            return True
         try:
-            return not Path(real).stat().st_mode & stat.S_IROTH
+            real = os.path.realpath(path)
+            closed = not Path(real).stat().st_mode & stat.S_IROTH
         except OSError:
             return True
+        return closed or any(f"{real}/".startswith(f"{place}/") for place in self._places)

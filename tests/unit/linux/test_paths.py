@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcontainer.linux.paths import LINKS_MAX, resolve, resolve_existing
+from nbcontainer.errors import UsageError
+from nbcontainer.linux.paths import LINKS_MAX, absolute, resolve, resolve_existing
 from tests.running import open_descriptors
 
 
@@ -123,6 +124,20 @@ def test_a_directory_that_is_moved_under_way_is_noticed(top: Path, monkeypatch: 
     monkeypatch.setattr(os, "open", move)
     with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
         resolve(top / "a" / "b" / ".." / "file")
+
+
+def test_in_a_removed_directory_only_whole_paths_lead_somewhere(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is an error about the directory, and leaves nothing open."""
+    (top / "gone").mkdir()
+    monkeypatch.chdir(top / "gone")
+    (top / "gone").rmdir()
+    before = open_descriptors()
+    for call in (resolve, resolve_existing, absolute):
+        with pytest.raises(UsageError, match=r"^the current directory was removed; change to another one with `%cd`$"):
+            call("x")
+    assert open_descriptors() == before
+    assert absolute(top) == top
+    resolve(top).close()
 
 
 def test_what_is_there_of_a_path(top: Path) -> None:

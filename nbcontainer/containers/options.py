@@ -197,6 +197,12 @@ class RunOptions:
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"invalid time limit {self.timeout:g} for --timeout", hint="write seconds above 0")
         if not self.privileges.userns:
+            if self.networking.joined and self.privileges.unusual:
+                problem = (
+                    f"--cap-add cannot be used with --network {self.networking.network}: the capabilities are over a"
+                )
+                hint = "start that container with --cap-add and run the command with `%container exec`"
+                raise UsageError(f"{problem} user namespace of the container's own", hint=hint)
             return
         if self.networking.network == Network.PRIVATE:
             raise UsageError("--network private requires a user namespace", hint=_OWN_USERNS)

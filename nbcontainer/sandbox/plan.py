@@ -91,9 +91,11 @@ def prepare_steps(
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
     owners = tuple((one.outside, one.inside, one.count) for one in idmap.store)
     as_host = tuple(StoreAsHost(owners, name) for name in (LAYERS, "tmp", BELOW) if idmap.kind == HOST)
+    # In an outer /proc, only a user namespace separates containers: it denies what asks for the right to trace. Unusual
+    # capabilities in the launcher's would be rights over it, over other containers and over the programs that it runs.
+    own_user = idmap.kind != HOST and (bool(more) or proc == ProcLevel.OUTER)
     return (
-        # In an outer /proc, only a user namespace separates containers: it denies what asks for the right to trace.
-        CloneInit((*namespaces, OWN_USER) if proc == ProcLevel.OUTER else namespaces),
+        CloneInit((*namespaces, OWN_USER) if own_user else namespaces),
         SlaveMounts(),
         *as_host,
         MountStage(),
@@ -152,7 +154,7 @@ class PlanTemplate:
         """The steps before the root is mounted, those after the host name is set, and those before the program."""
         spec, process = self.spec, self.spec.process
         assert isinstance(process, Program)
-        more = tuple(name for name in spec.privileges.capabilities if name not in DEFAULT_CAPABILITIES)
+        more = spec.privileges.unusual
         network = Network.NONE if spec.networking.joined else Network(spec.networking.network)
         prepare = prepare_steps(self.idmap, network, spec.shm_size, more, self.proc)
         # Once more as the cell begins: what has started since the container was prewarmed.
@@ -182,6 +184,7 @@ def compilable(spec: Spec, idmap: IdMap, proc: ProcLevel) -> bool:
         and spec.values is None
         and spec.networking.network != Network.PRIVATE
         and idmap.kind != HOST
+        and not spec.privileges.unusual
         and proc in (ProcLevel.OWN, ProcLevel.PROCESSES)
     )
 

@@ -257,6 +257,11 @@ class Privileges:
             problem = "setuid programs would have rights over the host with --userns=host"
             raise UsageError(problem, hint="remove --userns=host, or --security-opt no-new-privileges=false")
 
+    @property
+    def unusual(self) -> tuple[str, ...]:
+        """The capabilities that no container has by default."""
+        return tuple(name for name in self.capabilities if name not in DEFAULT_CAPABILITIES)
+
 
 def invalid_oom_score(value: object) -> UsageError:
     """Return the error for a value that is not an OOM score adjustment."""

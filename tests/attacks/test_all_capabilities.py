@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
-from typing import TYPE_CHECKING
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nbcontainer.commands.options.volumes import parse_volume
+from nbcontainer.errors import SandboxError
 from nbcontainer.linux import mounts
 from nbcontainer.linux.libc import int_, libc
 from nbcontainer.sandbox.cgroups.group import GroupLimits
+from nbcontainer.sandbox.steps.namespaces import CloneInit
 from tests import running
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import ALL
-from tests.requirements import require_root
+from tests.requirements import require_linux, require_private_network, require_root
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from nbcontainer.sandbox.steps.base import Step
     from tests.attacks.attacker import Attacker
 
 pytestmark = pytest.mark.slow
@@ -198,6 +205,135 @@ def test_a_mount_in_a_volume_stays_in_the_container(attack: Attacker, tmp_path: 
         assert os.listdir(f"{shared}/sub") == []
     finally:
         mounts.umount2(shared, mounts.MNT_DETACH)
+
+
+def run_for_every_program() -> object:
+    """Has the kernel run a file of the container's for each program (binfmt_misc), and waits for the end of input.
+
+    The file is busybox with another byte in its header, so that the rule is not for itself; by its name it is echo.
+    """
+    with open("/bin/busybox", "rb") as program:
+        content = bytearray(program.read())
+    content[9] = 1
+    with open("/tmp/echo", "wb") as file:
+        file.write(content)
+    os.chmod("/tmp/echo", 0o755)
+    os.makedirs("/mnt/rules")
+    done = call("mount", b"none", b"/mnt/rules", b"binfmt_misc", 0, None)
+    if done == 0:
+        begin = "\\x7fELF\\x02\\x01\\x01" + "\\x00" * 9
+        mask = "\\xff" * 7 + "\\x00" + "\\xff" * 8
+        with open("/mnt/rules/register", "wb", buffering=0) as register:
+            done = attempt(register.write, f":x:M::{begin}:{mask}:/tmp/echo:F".encode())
+    os.write(1, b"ready\n")
+    os.read(0, 1)
+    return done
+
+
+@contextlib.contextmanager
+def attacking(attack: Attacker, *arguments: Any, **options: Any) -> Iterator[list[Any]]:
+    """Runs an attack in another thread, from its "ready" to the end of the block, which ends its input.
+
+    Gives a list that has the attack's answer afterwards.
+    """
+    ready, answers = threading.Event(), []
+    read, write = os.pipe()
+
+    def note(data: bytes) -> None:
+        if b"ready" in data:
+            ready.set()
+
+    def run() -> None:
+        try:
+            answers.append(attack(*arguments, remove=True, stdin=read, on_output=note, **options))
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(running.DEADLINE)
+        yield answers
+    finally:
+        os.close(write)
+        thread.join(running.DEADLINE)
+        os.close(read)
+
+
+def in_the_launchers(step: Step) -> Step:
+    """Return the step, or one that leaves init in the user namespace of the launcher and of the other containers."""
+    return CloneInit() if isinstance(step, CloneInit) else step
+
+
+@pytest.mark.parametrize("network", ["none", "private"])
+def test_a_rule_for_programs_is_for_the_container_alone(network: str, attack: Attacker) -> None:
+    """With SYS_ADMIN a cell may say what runs in the place of every program of its user namespace (Linux 6.7). To that,
+    no other container belongs, nor the program that the launcher runs on the host for a private network."""
+    require_linux(6, 7, "binfmt_misc in user namespaces")
+    if network == "private":
+        require_private_network()
+    with attacking(attack, run_for_every_program, capabilities=ALL) as answers:
+        assert running.run_script(attack.engine, "echo mine", network=network).text == "mine"
+    assert isinstance(answers[0], int) or answers == ["ENODEV"]
+
+
+@pytest.mark.parametrize("network", ["none", "private"])
+def test_in_the_launchers_namespace_a_rule_is_for_all(network: str, attack: Attacker) -> None:
+    """There the file takes the place of another container's shell, and of the program for a private network."""
+    require_linux(6, 7, "binfmt_misc in user namespaces")
+    if network == "private":
+        require_private_network()
+    with attacking(attack, run_for_every_program, capabilities=ALL, change=in_the_launchers) as answers:
+        if network == "private":
+            with pytest.raises(SandboxError, match="network"):
+                running.run_script(attack.engine, "echo mine", network=network)
+        else:
+            assert running.run_script(attack.engine, "echo mine").text.startswith("/bin/sh ")
+    assert isinstance(answers[0], int)
+
+
+def listen() -> object:
+    """Has a file open and listens at a socket of the common volume, until the end of input."""
+    secret = os.open("/tmp/secret", os.O_RDWR | os.O_CREAT)
+    os.write(secret, b"secret")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind("/shared/socket")
+    server.listen()
+    os.write(1, f"ready {secret}\n".encode())
+    os.read(0, 1)
+    return "not ended"
+
+
+def take_by_a_socket() -> object:
+    """What comes of each way into the process that listens at the socket, by a descriptor of it (Linux 6.5)."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect("/shared/socket")
+    (process,) = struct.unpack("i", client.getsockopt(socket.SOL_SOCKET, 77, 4))  # SO_PEERPIDFD
+    found: dict[str, Any] = {}
+    for number in range(3, 64):
+        taken = call("pidfd_getfd", process, number, 0)
+        content = attempt(os.pread, taken, 6, 0) if isinstance(taken, int) else taken
+        found["files"] = "taken" if content == b"secret" else found.get("files", taken)
+    found["mounts"] = call("setns", process, 0x00020000)
+    found["root"] = os.path.exists("/tmp/secret")
+    return found
+
+
+@pytest.mark.parametrize("where", ["its own", "the launcher's"])
+def test_a_common_socket_opens_no_other_container(where: str, attack: Attacker, tmp_path: Path) -> None:
+    """A socket gives a descriptor of the process at its other end. With SYS_PTRACE a cell has the files of a process of
+    its user namespace by it, and with SYS_ADMIN its mounts: it has one of its own, or it would succeed."""
+    require_linux(6, 5, "descriptors of a socket's peer")
+    tmp_path.chmod(0o777)
+    volumes = (parse_volume(f"{tmp_path}:/shared"),)
+    change = in_the_launchers if where == "the launcher's" else lambda step: step
+    with attacking(attack, listen, volumes=volumes) as victim:
+        found = attack(take_by_a_socket, volumes=volumes, capabilities=ALL, change=change, remove=True)
+    assert victim == ["not ended"]
+    if where == "its own":
+        assert found == {"files": "EPERM", "mounts": "EPERM", "root": False}
+    else:
+        assert found == {"files": "taken", "mounts": 0, "root": True}
 
 
 def go_down() -> object:

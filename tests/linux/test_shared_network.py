@@ -11,6 +11,7 @@ from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.lookup import get
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerNotFound, UsageError
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from tests.requirements import require_private_network
 from tests.running import run_script
 
@@ -98,6 +99,19 @@ def test_a_container_that_does_not_run_is_one_line(engine: Engine, serve: Callab
         start(engine, Request("busybox", "second", script="sleep 1000", options=options))
     with pytest.raises(ContainerNotFound, match="no such container: 'second'"):
         get(engine, "second")
+
+
+def test_a_job_with_more_capabilities_shares_its_network(engine: Engine, serve: Callable[..., Job]) -> None:
+    """Its network belongs to a user namespace of its own, which is below the one of a cell with the usual ones."""
+    serve(capabilities=(*DEFAULT_CAPABILITIES, "NET_ADMIN"))
+    assert run_script(engine, CLIENT, network="container:web").text == "served"
+
+
+def test_more_capabilities_are_refused_in_the_network_of_another() -> None:
+    """They are over the user namespace of the container, to which that network does not belong."""
+    with pytest.raises(UsageError, match=r"--cap-add cannot be used with --network container:web: .*; start that "):
+        run_options({"network": "container:web", "capabilities": (*DEFAULT_CAPABILITIES, "NET_ADMIN")})
+    run_options({"network": "container:web", "capabilities": ("CHOWN",)})
 
 
 @pytest.mark.parametrize("network", ["container", "container:", "containers:x"])

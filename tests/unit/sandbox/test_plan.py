@@ -30,7 +30,7 @@ from nbcontainer.sandbox.spec import (
 )
 from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
-from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
+from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver
 from nbcontainer.sandbox.steps.overlay import GiveRoot, MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.proc import CoverProcesses, MountProc
@@ -308,7 +308,12 @@ def test_a_volume_keeps_its_facts() -> None:
         ),
         (
             {"capabilities": MORE},
-            [DropBounding(MORE), DropCapabilities(MORE), InstallSeccomp(MORE)],
+            [
+                CloneInit((*CloneInit().namespaces, OWN_USER)),
+                DropBounding(MORE),
+                DropCapabilities(MORE),
+                InstallSeccomp(MORE),
+            ],
         ),
         ({"limits": (Limit("nofile", 1, 2),)}, [SetLimits((Limit("nofile", 1, 2),))]),
         ({"oom_score_adj": 0}, [AdjustOomScore(0)]),
@@ -500,6 +505,14 @@ def test_an_outer_proc_has_its_user_namespace_and_its_covers() -> None:
     assert covers[0] in built.prepare
     assert built.enter[0] == covers[1]
     assert built.enter[0] not in plan.ahead(built)
+
+
+def test_unusual_capabilities_are_over_a_user_namespace_of_the_containers_own() -> None:
+    """The launcher and the containers with the default ones share one. With --userns=host, there is none at all."""
+    spec = having(capabilities=MORE)
+    assert one(build(spec, SINGLE), CloneInit) == CloneInit((*CloneInit().namespaces, OWN_USER))
+    assert one(build(spec, HOST), CloneInit) == CloneInit()
+    assert [plan.compilable(each, FULL, ProcLevel.OWN) for each in (SPEC, spec)] == [True, False]
 
 
 @pytest.mark.parametrize("level", [ProcLevel.OWN, ProcLevel.NOTEBOOK, ProcLevel.PROCESSES])

@@ -108,6 +108,46 @@ def test_init_is_not_ended_by_its_limits(way: Way, attack: Attacker) -> None:
         assert attack.run(script, without=(InstallSeccomp,)).outcome.reason == Reason.KILLED
 
 
+def slow_init_down() -> object:
+    """What each way to give init less of the processor or the disk is answered with; then, how init is scheduled."""
+    idle, lowest, bit = 5, 19, struct.pack("Q", 1 << min(os.sched_getaffinity(0)))
+    answers: dict[str, object] = {}
+    for high in (0, 1 << 32):
+        one = high | 1
+        answers |= {
+            f"{high} scheduler": call("sched_setscheduler", one, idle, struct.pack("i", 0)),
+            f"{high} parameter": call("sched_setparam", one, struct.pack("i", 0)),
+            f"{high} affinity": call("sched_setaffinity", one, len(bit), bit),
+            f"{high} attributes": call("sched_setattr", one, struct.pack("IIQiIQQQ", 48, idle, 0, 0, 0, 0, 0, 0), 0),
+            f"{high} nice": call("setpriority", high, one, lowest),
+            f"{high} nice user": call("setpriority", high | 2, os.getuid(), lowest),
+            f"{high} disk": call("ioprio_set", high | 1, one, 3 << 13),
+            f"{high} disk user": call("ioprio_set", high | 3, os.getuid(), 3 << 13),
+        }
+    own = [
+        call("setpriority", 1, 0, lowest),
+        call("ioprio_set", 2, 0, 3 << 13),
+        call("sched_setaffinity", 0, len(bit), bit),
+        call("sched_setscheduler", 0, idle, struct.pack("i", 0)),
+    ]
+    nice = 20 - int(call("getpriority", 0, 1))
+    return [answers, own, [os.sched_getscheduler(1), nice]]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_init_is_scheduled_like_any_process(way: Way, attack: Attacker) -> None:
+    """A cell cannot slow its init down, which applies the time limit, an interrupt and the end of the notebook; without
+    the filter it can. Its own processes are the cell's to slow down, with all of their group."""
+    answers, own, init = attack(slow_init_down, **way.options())
+    assert set(answers.values()) == {"EPERM"}, answers
+    assert own == [0, 0, 0, 0]
+    assert init == [os.SCHED_OTHER, os.getpriority(os.PRIO_PROCESS, 0)]
+    if way.name == "default":
+        answers, _, init = attack(slow_init_down, without=(InstallSeccomp,))
+        assert answers["0 scheduler"] == answers["0 affinity"] == answers["0 nice user"] == 0, answers
+        assert init == [os.SCHED_IDLE, 19]
+
+
 def flood_init(others: int) -> object:
     """Sends init signals while it hands the last one on, which takes long with so many others in the process group.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,14 +60,13 @@ mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect 
 _PROCESSES = """
 arch_prctl capget capset execve execveat exit exit_group fork get_robust_list get_thread_area getcpu getegid geteuid
 getgid getgroups getpgid getpgrp getpid getppid getpriority getresgid getresuid getrlimit getrusage getsid gettid
-getuid ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self pause pidfd_open
-pidfd_send_signal prctl process_mrelease process_vm_readv process_vm_writev ptrace restart_syscall
-riscv_flush_icache riscv_hwprobe rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn
-rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity
-sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam
-sched_setscheduler sched_yield seccomp set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid
-setgroups setpgid setpriority setregid setresgid setresuid setreuid setrlimit setsid setuid sigaltstack sysinfo tgkill
-times tkill uname uprobe uretprobe vfork wait4 waitid
+getuid ioprio_get kill landlock_add_rule landlock_create_ruleset landlock_restrict_self pause pidfd_open
+pidfd_send_signal prctl process_mrelease process_vm_readv process_vm_writev ptrace restart_syscall riscv_flush_icache
+riscv_hwprobe rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
+rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
+sched_getscheduler sched_rr_get_interval sched_yield seccomp set_robust_list set_thread_area set_tid_address setfsgid
+setfsuid setgid setgroups setpgid setregid setresgid setresuid setreuid setrlimit setsid setuid sigaltstack sysinfo
+tgkill times tkill uname uprobe uretprobe vfork wait4 waitid
 """
 _TIME = """
 adjtimex alarm clock_adjtime clock_getres clock_gettime clock_nanosleep getitimer getrandom gettimeofday nanosleep
@@ -110,7 +110,10 @@ _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK,
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # <asm-generic/ioctls.h>
 _SOL_PACKET, _PACKET_TX_RING = 263, 13  # <linux/socket.h>, <linux/if_packet.h>
 _INIT = 1
+_IOPRIO_WHO = (1, 2)  # a process, a process group, <linux/ioprio.h>
 
+_BUT_INIT = ArgumentCheck(0, (_INIT,), _DENIED, ALLOW)
+_PROCESS_OR_GROUP_BUT_INIT = ArgumentCheck(1, (_INIT,), _DENIED, ALLOW)
 _FAMILY = ArgumentCheck(0, tuple(int(family) for family in _FAMILIES), ALLOW, refuse(errno.EAFNOSUPPORT))
 
 CHECKED: Mapping[str, Verdict] = {
@@ -120,7 +123,14 @@ CHECKED: Mapping[str, Verdict] = {
     "ioctl": ArgumentCheck(1, (_TIOCSTI, _TIOCLINUX), _DENIED, ALLOW),
     "personality": ArgumentCheck(0, _PERSONALITIES, ALLOW, _DENIED),
     # The kernel asks for no more than the same user, whom init may be: with a limit that it exceeds, it is killed.
-    "prlimit64": ArgumentCheck(0, (_INIT,), _DENIED, ALLOW),
+    "prlimit64": _BUT_INIT,
+    # Likewise, init would get no time to end the cell. A user's processes (PRIO_USER, IOPRIO_WHO_USER) are init, too.
+    "sched_setaffinity": _BUT_INIT,
+    "sched_setattr": _BUT_INIT,
+    "sched_setparam": _BUT_INIT,
+    "sched_setscheduler": _BUT_INIT,
+    "setpriority": ArgumentCheck(0, (os.PRIO_PROCESS, os.PRIO_PGRP), _PROCESS_OR_GROUP_BUT_INIT, _DENIED),
+    "ioprio_set": ArgumentCheck(0, _IOPRIO_WHO, _PROCESS_OR_GROUP_BUT_INIT, _DENIED),
     # Frames of such a ring stay in the sender's memory until they are read, past every filter (see `loopback_filter`).
     "setsockopt": ArgumentCheck(1, (_SOL_PACKET,), ArgumentCheck(2, (_PACKET_TX_RING,), _DENIED, ALLOW), ALLOW),
     # The others are much code in the kernel that few programs use, AF_ALG and AF_VSOCK among them.

@@ -46,7 +46,13 @@ settimeofday swapoff swapon sysfs syslog tuxcall umount2 unshare uselib userfaul
 """.split()
 """What is EPERM in every cell with the default capabilities."""
 
-ARGUMENT_CHECKED = {"clone", "ioctl", "personality", "prlimit64", "setsockopt", "socket", "socketpair"}
+OF_PID = ["prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"]
+"""The calls that change the process of their first argument, and may not be for init."""
+
+ARGUMENT_CHECKED = {
+    *("clone", "ioctl", "ioprio_set", "personality", "setpriority", "setsockopt", "socket", "socketpair"),
+    *OF_PID,
+}
 
 WORDS = st.integers(0, 2**64 - 1)
 """Any argument of a system call."""
@@ -206,11 +212,22 @@ def test_a_personality_is_one_of_five(machine: str, asked: int) -> None:
 
 
 @MACHINES
+@pytest.mark.parametrize("name", OF_PID)
 @examples(100)
 @given(pid=st.one_of(WORDS, st.integers(0, 3)), new=WORDS)
-def test_inits_limits_are_not_the_cells(machine: str, pid: int, new: int) -> None:
-    """prlimit(2) is denied for pid 1 whatever the high 32 bits, and for no other."""
-    assert verdict("prlimit64", pid, 7, new, machine=machine) == (EPERM if pid & 0xFFFFFFFF == 1 else ALLOW)
+def test_inits_limits_and_scheduling_are_not_the_cells(machine: str, name: str, pid: int, new: int) -> None:
+    """Each of these calls is denied for pid 1 whatever the high 32 bits, and for no other."""
+    assert verdict(name, pid, 7, new, machine=machine) == (EPERM if pid & 0xFFFFFFFF == 1 else ALLOW)
+
+
+@MACHINES
+@pytest.mark.parametrize(("name", "first"), [("setpriority", 0), ("ioprio_set", 1)])
+@examples(100)
+@given(which=st.one_of(WORDS, st.integers(0, 3)), who=st.one_of(WORDS, st.integers(0, 3)))
+def test_inits_priority_is_not_the_cells(machine: str, name: str, first: int, which: int, who: int) -> None:
+    """Priorities of processes and of their groups are the cell's, except those of pid 1; those of a user are not."""
+    allowed = which & 0xFFFFFFFF in (first, first + 1) and who & 0xFFFFFFFF != 1
+    assert verdict(name, which, who, machine=machine) == (ALLOW if allowed else EPERM)
 
 
 @MACHINES

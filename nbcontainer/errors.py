@@ -47,6 +47,7 @@ ERRNO_ADVICE = {
     errno.EDQUOT: FREE_SPACE,
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "raise the limit on open files (ulimit -n)",
+    errno.ETOOMANYREFS: "end the container that keeps descriptors in its sockets (unix(7)): see `%container ps`",
     errno.ENOMEM: "free some memory",
     errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import io
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +27,10 @@ from nbcontainer.images.builtin import busybox
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox import plan
 from tests.attacks import inside
+from tests.running import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
@@ -177,6 +180,35 @@ class Attacker:
         """What the attack returned. `options` are fields of `run_options`."""
         script = attack_script(function, arguments)
         return self.run(script, without=without, change=change, image=image, **options).answer
+
+    @contextlib.contextmanager
+    def meanwhile(self, function: Callable[..., object], *arguments: object, **options: Any) -> Iterator[list[Any]]:
+        """Runs an attack in another thread, from the "ready" that it writes to the end of the block: its input ends.
+
+        Gives a list that has the attack's answer afterwards.
+        """
+        ready, answers = threading.Event(), list[Any]()
+        read, write = os.pipe()
+
+        def note(data: bytes) -> None:
+            if b"ready" in data:
+                ready.set()
+
+        def run() -> None:
+            try:
+                answers.append(self(function, *arguments, remove=True, stdin=read, on_output=note, **options))
+            finally:
+                ready.set()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            assert ready.wait(DEADLINE)
+            yield answers
+        finally:
+            os.close(write)
+            thread.join(DEADLINE)
+            os.close(read)
 
     def run(
         self,

@@ -12,6 +12,7 @@ import fcntl  # noqa: F401
 import json
 import mmap  # noqa: F401
 import os
+import resource  # noqa: F401
 import select  # noqa: F401
 import signal  # noqa: F401
 import socket  # noqa: F401

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import socket
 import struct
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +22,6 @@ from tests.attacks.ways import ALL
 from tests.requirements import require_linux, require_private_network, require_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from nbcontainer.sandbox.steps.base import Step
@@ -230,36 +227,6 @@ def run_for_every_program() -> object:
     return done
 
 
-@contextlib.contextmanager
-def attacking(attack: Attacker, *arguments: Any, **options: Any) -> Iterator[list[Any]]:
-    """Runs an attack in another thread, from its "ready" to the end of the block, which ends its input.
-
-    Gives a list that has the attack's answer afterwards.
-    """
-    ready, answers = threading.Event(), []
-    read, write = os.pipe()
-
-    def note(data: bytes) -> None:
-        if b"ready" in data:
-            ready.set()
-
-    def run() -> None:
-        try:
-            answers.append(attack(*arguments, remove=True, stdin=read, on_output=note, **options))
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(running.DEADLINE)
-        yield answers
-    finally:
-        os.close(write)
-        thread.join(running.DEADLINE)
-        os.close(read)
-
-
 def in_the_launchers(step: Step) -> Step:
     """Return the step, or one that leaves init in the user namespace of the launcher and of the other containers."""
     return CloneInit() if isinstance(step, CloneInit) else step
@@ -272,7 +239,7 @@ def test_a_rule_for_programs_is_for_the_container_alone(network: str, attack: At
     require_linux(6, 7, "binfmt_misc in user namespaces")
     if network == "private":
         require_private_network()
-    with attacking(attack, run_for_every_program, capabilities=ALL) as answers:
+    with attack.meanwhile(run_for_every_program, capabilities=ALL) as answers:
         assert running.run_script(attack.engine, "echo mine", network=network).text == "mine"
     assert isinstance(answers[0], int) or answers == ["ENODEV"]
 
@@ -283,7 +250,7 @@ def test_in_the_launchers_namespace_a_rule_is_for_all(network: str, attack: Atta
     require_linux(6, 7, "binfmt_misc in user namespaces")
     if network == "private":
         require_private_network()
-    with attacking(attack, run_for_every_program, capabilities=ALL, change=in_the_launchers) as answers:
+    with attack.meanwhile(run_for_every_program, capabilities=ALL, change=in_the_launchers) as answers:
         if network == "private":
             with pytest.raises(SandboxError, match="network"):
                 running.run_script(attack.engine, "echo mine", network=network)
@@ -327,7 +294,7 @@ def test_a_common_socket_opens_no_other_container(where: str, attack: Attacker, 
     tmp_path.chmod(0o777)
     volumes = (parse_volume(f"{tmp_path}:/shared"),)
     change = in_the_launchers if where == "the launcher's" else lambda step: step
-    with attacking(attack, listen, volumes=volumes) as victim:
+    with attack.meanwhile(listen, volumes=volumes) as victim:
         found = attack(take_by_a_socket, volumes=volumes, capabilities=ALL, change=change, remove=True)
     assert victim == ["not ended"]
     if where == "its own":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
+import socket
+import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.errors import SetupFailed
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.diagnosis import Machine
@@ -18,13 +22,14 @@ from tests.attacks.attacker import attack_script
 from tests.attacks.inside import attempt
 from tests.attacks.ways import WAYS, Way
 from tests.combinations import combinations
-from tests.requirements import require
-from tests.running import processes_of
+from tests.requirements import require, require_root
+from tests.running import processes_of, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.launcher.client import Launcher
     from tests.attacks.attacker import Attacker
 
 MIB = 1 << 20
@@ -144,3 +149,76 @@ def test_a_disk_is_not_filled(way: Way, how: str, attack: Attacker) -> None:
     attack.engine.background.wait()
     left = sum(path.lstat().st_blocks * 512 for path in Path(attack.engine.store.path / "tmp").rglob("*"))
     assert left < MIB
+
+
+def keep_descriptors_on_their_way() -> object:
+    """Sends descriptors to sockets that nothing reads from, until they are refused, and waits for the end of input.
+
+    Answers how many were sent.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files = struct.pack("250i", *[0] * 250)
+    pairs, sent, refused = [socket.socketpair()], 0, ""
+    while refused != "ETOOMANYREFS" and sent <= most + 250:
+        pairs[-1][0].setblocking(False)
+        refused = str(attempt(pairs[-1][0].sendmsg, [b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)]))
+        if refused == "EAGAIN":
+            pairs.append(socket.socketpair())
+        sent += 250 if refused == "1" else 0
+    os.write(1, b"ready\n")
+    os.read(0, 1)
+    return sent
+
+
+SPARES: list[dict[str, Any]] = [{}, {"explain": True}]
+"""Options of runs with the compiled init, where there is one, and with the interpreted one."""
+
+
+@contextlib.contextmanager
+def soft_limits(launcher: Launcher, soft: int) -> Iterator[None]:
+    """The launcher and the helper's server may have as many descriptors open, and on their way, as before the fix."""
+    helper = launcher.connection.helper
+    pids = (launcher.pid,) if helper is None else (launcher.pid, helper.pid)
+    before = [(pid, resource.prlimit(pid, resource.RLIMIT_NOFILE)) for pid in pids]
+    for pid, (_, hard) in before:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        for pid, limits in before:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_descriptors_on_their_way_hold_up_no_other_container(way: Way, attack: Attacker) -> None:
+    """The kernel counts the descriptors in sockets that were not received, of all containers together, and refuses to
+    send more than the limit on open files of the one who sends. A container's limit is below that of the launcher."""
+    require_root()  # a plain user's notebook has that user's limit, as SECURITY.md says
+    assert run_script(attack.engine, "echo mine").text == "mine"  # from now on, the image is there
+    launcher = attack.engine.launcher
+    pid = launcher.pid
+    with attack.meanwhile(keep_descriptors_on_their_way, **way.options()) as sent:
+        for options in SPARES:
+            assert run_script(attack.engine, "echo mine", **options).text == "mine"
+    assert launcher.pid == pid
+    assert sent[0] > 1024 or way.name == "userns=host"
+
+
+@pytest.mark.parametrize("options", SPARES, ids=["compiled", "interpreted"])
+def test_an_answer_that_is_refused_is_an_error(options: dict[str, Any], attack: Attacker) -> None:
+    """Without that limit, which another program of the user could exceed, a cell fails with an error: the notebook does
+    not wait for ever, and the other containers go on."""
+    require_root()
+    assert run_script(attack.engine, "echo mine").text == "mine"  # from now on, the image is there
+    launcher = attack.engine.launcher
+    pid = launcher.pid
+    with (
+        attack.meanwhile(keep_descriptors_on_their_way) as sent,
+        soft_limits(launcher, 1024),
+        pytest.raises(SetupFailed, match=r"cannot make namespaces: Too many references.*; end the container"),
+    ):
+        run_script(attack.engine, "echo mine", shm_size=5 << 20, **options)  # no container waits that has this size
+    assert launcher.pid == pid
+    assert sent[0] > 1024
+    assert run_script(attack.engine, "echo mine", shm_size=5 << 20, **options).text == "mine"

@@ -73,11 +73,13 @@ static long clone_with_stack(long flags, void *top, void (*run)(void)) {
 
 #if defined(__x86_64__)
 enum { SETNS = 308, SETGROUPS = 116, SETRESUID = 117, SETRESGID = 119, FCHDIR = 81, RELATIVE = 8, O_NOFOLLOW = 0400000 };
+enum { PRLIMIT64 = 302 };
 #else
 enum { SETNS = 268, SETGROUPS = 159, SETRESUID = 147, SETRESGID = 149, FCHDIR = 50, RELATIVE = 1027, O_NOFOLLOW = 0100000 };
+enum { PRLIMIT64 = 261 };
 #endif
 
-enum { PIDFD_OPEN = 434, CLOSE_RANGE = 436 }; /* the same on every machine */
+enum { PIDFD_SEND_SIGNAL = 424, PIDFD_OPEN = 434, CLOSE_RANGE = 436 }; /* the same on every machine */
 enum { DT_NULL = 0, DT_RELA = 7, DT_RELASZ = 8 };
 
 enum { EINTR = 4, SIGINT = 2, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGIO = 29, WNOHANG = 1, POLLIN = 1 };
@@ -90,7 +92,7 @@ enum { CLONE_SPAWN = 0x4000 | 0x100 | SIGCHLD }; /* CLONE_VFORK | CLONE_VM */
  * init the server), the notebook's status. Those from FREE on are the notebook's to use; a server has the namespaces to
  * enter there, the store's directory in them, and the launcher's process. */
 enum { ERRORS = 2, CHANNEL = 3, PARENT = 4, STATUS = 5, FREE = 6, USERS = 6, MOUNTS = 7, STORE = 8, LAUNCHER = 9 };
-enum { CLONE_NEWNS = 0x20000, CLONE_NEWUSER = 0x10000000, EBADF = 9 };
+enum { CLONE_NEWNS = 0x20000, CLONE_NEWUSER = 0x10000000, EBADF = 9, RLIMIT_NOFILE = 7 };
 
 /* Packets and their limits. */
 
@@ -162,14 +164,15 @@ static void end_with_parent(void) {
     if (readable(PARENT)) leave();
 }
 
-/* Sends a packet with `count` descriptors. An error means that the other end is closed: its reader has gone. */
-static void send_packet(int socket, void *head, size_t head_size, const void *body, size_t size, const int *files, int count) {
+/* Sends a packet with `count` descriptors. Without any, an error means that the other end is closed: its reader has gone.
+ * Descriptors may be refused: the kernel counts those on their way, in all sockets of a user (ETOOMANYREFS, unix(7)). */
+static long send_packet(int socket, void *head, size_t head_size, const void *body, size_t size, const int *files, int count) {
     struct vector parts[2] = {{head, head_size}, {(void *)(uintptr_t)body, size}};
     struct control control = {16 + 4 * (size_t)count, SOL_SOCKET, SCM_RIGHTS, {0}};
     struct message message = {0, 0, parts, 2, 0, 0, 0};
     for (int i = 0; i < count; i++) control.files[i] = files[i];
     if (count) message.control = &control, message.control_size = 16 + ((4 * (size_t)count + 7) & ~(size_t)7);
-    sys(SENDMSG, socket, (long)&message, MSG_NOSIGNAL, 0, 0, 0);
+    return sys(SENDMSG, socket, (long)&message, MSG_NOSIGNAL, 0, 0, 0);
 }
 
 static void report(uint32_t sequence, int64_t result, size_t size) {
@@ -472,7 +475,14 @@ static void take_order(size_t size, int itself) {
     } else ends[0] = -1;
     struct { uint32_t number; int32_t pid; } answer = {order->number, (int32_t)pid};
     given[0] = pidfd, given[1] = ends[0];
-    send_packet(CHANNEL, &answer, sizeof answer, 0, 0, given, pid > 0 ? 2 : 0);
+    long sent = send_packet(CHANNEL, &answer, sizeof answer, 0, 0, given, pid > 0 ? 2 : 0);
+    if (pid > 0 && sent < 0) {
+        struct poll dead = {pidfd, POLLIN, 0};
+        sys(PIDFD_SEND_SIGNAL, pidfd, SIGKILL, 0, 0, 0, 0);
+        sys(PPOLL, (long)&dead, 1, 0, 0, 8, 0); /* its mounts end before the notebook removes what is below them */
+        answer.pid = (int32_t)sent;
+        send_packet(CHANNEL, &answer, sizeof answer, 0, 0, 0, 0);
+    }
     if (ends[0] >= 0) sys(CLOSE, ends[0], 0, 0, 0, 0, 0);
     if (pidfd >= 0) sys(CLOSE, pidfd, 0, 0, 0, 0, 0);
     for (int i = 0; i < received_count; i++) sys(CLOSE, received.files[i], 0, 0, 0, 0, 0);
@@ -512,11 +522,16 @@ static void relocate(void) {
  * and its inits end with it. Its children are reaped by the kernel, and all signals wait: an init takes them. */
 _Noreturn void serve(void) {
     long action[4] = {0, SA_NOCLDWAIT, 0, 0};
-    uint64_t all = ~(uint64_t)0;
+    uint64_t all = ~(uint64_t)0, limits[2];
     char *place;
     relocate();
     sys(PRCTL, PR_SET_NAME, (long)"nbcontainer", 0, 0, 0, 0); /* it is the number of a descriptor */
     sys(PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+    /* So that containers, which may open half as many files, cannot have its answers refused. */
+    if (sys(PRLIMIT64, 0, RLIMIT_NOFILE, 0, (long)limits, 0, 0) == 0) {
+        limits[0] = limits[1];
+        sys(PRLIMIT64, 0, RLIMIT_NOFILE, (long)limits, 0, 0, 0);
+    }
     sys(CLOSE_RANGE, CHANNEL, ~0U, 4, 0, 0, 0); /* CLOSE_RANGE_CLOEXEC */
     sys(RT_SIGACTION, SIGCHLD, (long)action, 0, 8, 0, 0);
     sys(RT_SIGPROCMASK, 2, (long)&all, 0, 8, 0, 0);

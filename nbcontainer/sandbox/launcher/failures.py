@@ -42,8 +42,8 @@ def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> Setu
     at = "" if step in (Execute, MakeWorkdir) else "at "
     message = f"cannot {what}" + (f" {at}{path}" if path else "")
     hint = "" if step is None else advice_for(step, code, machine)
-    reason = error.rpartition(": ")[2] if code and os.strerror(code) in error else error
-    return SetupFailed(f"{message}: {reason}", step=name, errno=code, path=path, hint=hint)
+    _, known, rest = error.rpartition(os.strerror(code)) if code else ("", "", error)
+    return SetupFailed(f"{message}: {known}{rest}", step=name, errno=code, path=path, hint=hint)
 
 
 def _in_one_line(text: str) -> str:

@@ -8,6 +8,7 @@ no fork of an interpreter in it. Then it reaps, hands signals on, ends what the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -191,9 +192,21 @@ class _Init:
         if explain is not None:
             protocol.send(self.channel, {"explained": explain.take_json()})
         if request.get("joinable"):
-            protocol.send(self.channel, {"began": True}, network)
+            self._say_began(network)
         self._let_go(enter)
         return True
+
+    def _say_began(self, network: Sequence[int]) -> None:
+        """Say that the cell has begun, and hand out its network namespace, unless the kernel refuses the latter.
+
+        It does if other containers have too many descriptors on their way (unix(7)).
+        """
+        try:
+            protocol.send(self.channel, {"began": True}, network)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            protocol.send(self.channel, {"began": True})
 
     def _show_network(self) -> None:
         """Hand out its network namespace: no other process can open it by this one, which cannot be looked into."""

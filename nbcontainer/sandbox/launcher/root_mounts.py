@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.steps.base import Step
 
 
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ETOOMANYREFS})
 """The errors of what may be possible later."""
 
 

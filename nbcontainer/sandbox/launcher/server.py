@@ -13,7 +13,7 @@ import gc
 import importlib
 import json
 import os
-import resource  # noqa: F401 - os.wait4 needs it, and would look for it in the container
+import resource  # also for os.wait4, which would look for it in the container
 import select
 import signal
 import sys
@@ -39,6 +39,7 @@ from nbcontainer.sandbox.steps.rootfs import HOST_TREES, LAYERS
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
 _IDLE = 50
 """Milliseconds without an order, after which the launcher goes through an init's code: no cell waits for it."""
@@ -63,6 +64,7 @@ def main(control: socket.socket, *, entered: bool) -> None:
     sys.path_importer_cache.clear()
     sys.meta_path.clear()
     try:
+        _raise_limit()
         store = enter(Kernel(), settings, entered=entered)
         level = proc_levels.choose(Kernel(), control, store, settings["idmap"])
         # All of these are known from then on: here once, instead of in every container.
@@ -163,15 +165,37 @@ class ForkServer:
         if "configure" in order:
             self._configure(order["configure"], files)
             return True
+        self._start_init(order)
+        return True
+
+    def _start_init(self, order: dict[str, Any]) -> None:
+        """Clone an init; the answer has its pid, its pidfd and its channel, or why there is none."""
         try:
             pid, pidfd, channel = self._clone(order["prepare"], prefault=order["prefault"])
+            with channel:
+                refused = self._refused({"order": order["order"], "pid": pid}, [pidfd, channel.fileno()])
+            if refused is not None:
+                self._end(pidfd)
+                raise refused
         except OSError as error:
             failed = {"step": "CloneInit", "errno": error.errno, "error": error.strerror, "path": ""}
             protocol.send(self.control, {"order": order["order"], "failed": failed})
-            return True
-        with channel:
-            protocol.send(self.control, {"order": order["order"], "pid": pid}, [pidfd, channel.fileno()])
-        return True
+
+    def _refused(self, answer: dict[str, Any], files: Sequence[int]) -> OSError | None:
+        """Send an answer with descriptors, and return the error if the kernel refuses these.
+
+        It counts the descriptors on their way, in all sockets of a user: also those of containers (unix(7)).
+        """
+        try:
+            protocol.send(self.control, answer, files)
+        except OSError as error:
+            return error
+        return None
+
+    def _end(self, pidfd: int) -> None:
+        """Kill a child, and wait for it."""
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._reap(pidfd)
 
     def _show(self, first: int, trees: list[int]) -> None:
         """Put detached mounts of the host's directories at `host/N` of the store, N from `first` on."""
@@ -200,7 +224,8 @@ class ForkServer:
             answer["failed"] = [error.errno, error.strerror or str(error)]
         finally:
             os.chdir("/")
-        protocol.send(self.control, answer, mounts)
+        if (refused := self._refused(answer, mounts)) is not None:
+            protocol.send(self.control, {**answer, "failed": [refused.errno, refused.strerror]})
         protocol.close(mounts)
 
     def _look_for_overlay(self, order: dict[str, Any]) -> None:
@@ -301,7 +326,10 @@ class ForkServer:
         except OSError as error:
             answer["failed"] = error.strerror
         protocol.close(files)
-        protocol.send(self.control, answer, pidfds)
+        if (refused := self._refused(answer, pidfds)) is not None:
+            for pidfd in pidfds:
+                self._end(pidfd)
+            protocol.send(self.control, {**answer, "failed": refused.strerror})
 
     def _run_helper(self, path: str, argv: list[str], files: list[int]) -> NoReturn:
         """A helper's process until it is the program, with `files` and nothing else of this one's."""
@@ -361,6 +389,16 @@ class ForkServer:
         self.poll.unregister(pidfd)
         os.waitpid(self.children.pop(pidfd), 0)
         os.close(pidfd)
+
+
+def _raise_limit() -> None:
+    """Let this process open, and have on their way, all files that it may: containers have a lower limit.
+
+    So they cannot have its answers refused; see `SetLimits`.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # it is more than the machine's own limit by now (fs.nr_open)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _say_failed(fd: int, step: str, error: OSError) -> None:

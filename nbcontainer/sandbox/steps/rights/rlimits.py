@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class SetLimits(Step):
     """Limits of each process, as (name, soft, hard). None of them is more than the notebook itself has.
 
+    Open files are half as many: the kernel lets a process send descriptors while its limit on open files is higher than
+    the number of those on their way, in all sockets of the user (unix(7)). The launcher is the user of its containers.
     Where a user's processes are counted on the whole machine, those in containers cannot be limited by their number.
     """
 
@@ -51,6 +53,8 @@ class SetLimits(Step):
                 continue
             number = getattr(resource, f"RLIMIT_{name.upper()}")
             _, most = kernel.getrlimit(number)
+            if number == resource.RLIMIT_NOFILE and most != resource.RLIM_INFINITY:
+                most //= 2
             kernel.setrlimit(number, (_lower(soft, most), _lower(hard, most)))
 
 

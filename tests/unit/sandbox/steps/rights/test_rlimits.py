@@ -41,22 +41,30 @@ def test_processes_are_limited_where_those_of_containers_are_counted_apart(apart
     [
         (resource.RLIM_INFINITY, (1024, 524288)),
         (1 << 20, (1024, 524288)),
-        (4096, (1024, 4096)),
-        (512, (512, 512)),
+        (4096, (1024, 2048)),
+        (512, (256, 256)),
     ],
 )
-def test_no_limit_is_more_than_the_notebooks(most: int, set_to: tuple[int, int]) -> None:
-    """A limit is lowered to the hard one that this process has, and never asks for more, which would be refused."""
+def test_open_files_are_half_as_many_as_the_launchers(most: int, set_to: tuple[int, int]) -> None:
+    """A container cannot have as many descriptors on their way as would have the launcher's refused (unix(7))."""
     kernel = RecordingKernel(getrlimit=lambda _: (0, most))
     SetLimits((Limit("nofile", 1024, 524288),)).apply(kernel, ())
     assert kernel.only("setrlimit") == [call("setrlimit", resource.RLIMIT_NOFILE, set_to)]
 
 
+@pytest.mark.parametrize(("most", "set_to"), [(4096, (1024, 4096)), (512, (512, 512))])
+def test_no_limit_is_more_than_the_notebooks(most: int, set_to: tuple[int, int]) -> None:
+    """A limit is lowered to the hard one that this process has, and never asks for more, which would be refused."""
+    kernel = RecordingKernel(getrlimit=lambda _: (0, most))
+    SetLimits((Limit("memlock", 1024, 524288),)).apply(kernel, ())
+    assert kernel.only("setrlimit") == [call("setrlimit", resource.RLIMIT_MEMLOCK, set_to)]
+
+
 def test_unlimited_is_the_most_there_is() -> None:
     """A limit of RLIM_INFINITY is what this process has."""
     kernel = RecordingKernel(getrlimit=lambda _: (0, 4096))
-    SetLimits((Limit("nofile", resource.RLIM_INFINITY, resource.RLIM_INFINITY),)).apply(kernel, ())
-    assert kernel.only("setrlimit") == [call("setrlimit", resource.RLIMIT_NOFILE, (4096, 4096))]
+    SetLimits((Limit("memlock", resource.RLIM_INFINITY, resource.RLIM_INFINITY),)).apply(kernel, ())
+    assert kernel.only("setrlimit") == [call("setrlimit", resource.RLIMIT_MEMLOCK, (4096, 4096))]
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in DEFAULT_LIMITS])

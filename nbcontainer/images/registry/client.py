@@ -73,7 +73,7 @@ class Client:
         self.patience = patience or Patience()
         self.tracker = tracker
         self._scope = f"repository:{endpoint.path}:{'pull,push' if push else 'pull'}"
-        self._connections = Connections(endpoint.address if endpoint.insecure else "", self.patience)
+        self._connections = Connections(endpoint, self.patience)
         self._find = find
         self._lock = threading.RLock()
         self._base = ""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from urllib3 import HTTPResponse
 
+    from nbcontainer.images.registry.endpoints import Endpoint
+
 _CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 _SEND_SIZE = 1 << 20
 _AT_ONCE = 8
@@ -48,10 +50,14 @@ class Patience:
 
 
 class Connections:
-    """Sends requests once, without following redirects. Thread-safe. `insecure_host` needs no valid certificate."""
+    """Sends the requests of one registry's client once, without following redirects. Thread-safe.
 
-    def __init__(self, insecure_host: str, patience: Patience) -> None:
-        self._insecure_host = insecure_host
+    An insecure `endpoint` needs no valid certificate. Hosts to which it redirects do, and its own authorities in
+    certs.d are trusted for them, too, as in docker and podman.
+    """
+
+    def __init__(self, endpoint: Endpoint, patience: Patience) -> None:
+        self._endpoint = endpoint
         self._headers = patience.headers
         self._timeout = urllib3.Timeout(connect=patience.connect, read=patience.silence)
         self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
@@ -64,7 +70,7 @@ class Connections:
         Raises `RegistryError` for an invalid URL, `urllib3.exceptions.HTTPError` for a failed request.
         """
         parts = urls.split(url)
-        insecure = parts.netloc == self._insecure_host
+        insecure = self._endpoint.insecure and parts.netloc == self._endpoint.address
         try:
             return self._manager(parts.hostname or "", parts.scheme, insecure=insecure).request(
                 method,
@@ -105,7 +111,7 @@ class Connections:
         options: dict[str, Any] = {
             "maxsize": _AT_ONCE,
             "blocksize": _SEND_SIZE,
-            "ssl_context": _context(insecure=insecure),
+            "ssl_context": _context(self._endpoint.host, insecure=insecure),
         }
         manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
         manager.pool_classes_by_scheme = _pools(self._opened, self._headers, insecure=insecure)
@@ -116,14 +122,15 @@ class Connections:
             self._sockets = {known for known in self._sockets if known.fileno() >= 0} | {one}
 
 
-def _context(*, insecure: bool) -> ssl.SSLContext:
+def _context(host: str, *, insecure: bool) -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities and those of a registry alone (containers-certs.d(5))."""
     context = ssl.create_default_context()
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
     for top in _CERTIFICATES:
-        for path in Path(top).glob("*/*.crt"):
+        for path in Path(top, host).glob("*.crt"):
             try:
                 context.load_verify_locations(path)
             except OSError:  # ssl.SSLError too

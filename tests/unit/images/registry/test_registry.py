@@ -21,6 +21,7 @@ from nbcontainer.images.archives import prepare
 from nbcontainer.images.builtin import busybox
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.library import Images
+from nbcontainer.images.registry import connections
 from nbcontainer.images.registry.client import Client
 from nbcontainer.images.registry.connections import Patience
 from nbcontainer.images.registry.endpoints import Endpoint
@@ -721,6 +722,24 @@ def test_a_certificate_is_looked_at(
         with pytest.raises(RegistryError, match=r"redirects from https to .http://"):
             find(secure.address)
     assert registry.asked == []
+
+
+def test_an_authority_of_one_registry_is_trusted_for_that_one(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate in certs.d is trusted for the registry, with its port, whose name its directory has."""
+    monkeypatch.setattr(connections, "_CERTIFICATES", (str(tmp_path / "certs.d"),))
+    files = LayoutFiles()
+    with FakeRegistry().running(certificate) as secure:
+        secure.put(files, files.image(BASE))
+        for name in ("127.0.0.1", "other.example", "registry-1.docker.io"):
+            folder = tmp_path / "certs.d" / name
+            folder.mkdir(parents=True)
+            (folder / "ca.crt").write_bytes((tmp_path / "crt").read_bytes())
+        with pytest.raises(RegistryError, match=r"TLS failed: .*self.signed certificate"):
+            find(secure.address)
+        folder.rename(tmp_path / "certs.d" / secure.address)
+        assert find(secure.address) == sha256(secure.manifests["latest"][1])
 
 
 def test_plain_http_is_not_tried_where_it_may_not_be(registry: FakeRegistry, certificate: Path) -> None:

@@ -19,15 +19,18 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from nbcontainer._version import __version__
 from nbcontainer.errors import RegistryError
 from nbcontainer.images.registry import urls
+from nbcontainer.images.registry.endpoints import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from urllib.parse import SplitResult
 
     from urllib3 import HTTPResponse
 
     from nbcontainer.images.registry.endpoints import Endpoint
 
 _CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
+_PORTS = {"http": 80, "https": 443}
 _SEND_SIZE = 1 << 20
 _AT_ONCE = 8
 
@@ -72,7 +75,7 @@ class Connections:
         parts = urls.split(url)
         insecure = self._endpoint.insecure and parts.netloc == self._endpoint.address
         try:
-            return self._manager(parts.hostname or "", parts.scheme, insecure=insecure).request(
+            return self._manager(_proxy_for(parts), insecure=insecure).request(
                 method,
                 url,
                 headers={"User-Agent": f"nbcontainer/{__version__}", "Accept-Encoding": "identity", **headers},
@@ -99,8 +102,7 @@ class Connections:
         for manager in self._managers.values():
             manager.clear()
 
-    def _manager(self, host: str, scheme: str, *, insecure: bool) -> urllib3.PoolManager:
-        proxy = "" if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme, "")
+    def _manager(self, proxy: str, *, insecure: bool) -> urllib3.PoolManager:
         with self._lock:
             key = (proxy, insecure)
             if key not in self._managers:
@@ -120,6 +122,15 @@ class Connections:
     def _opened(self, one: socket.socket) -> None:
         with self._lock:
             self._sockets = {known for known in self._sockets if known.fileno() >= 0} | {one}
+
+
+def _proxy_for(url: SplitResult) -> str:
+    """Return the URL of the proxy for a host; empty for this machine, and for the entries of `no_proxy`."""
+    host = url.hostname or ""
+    names = (host, f"{host}:{url.port or _PORTS[url.scheme]}")  # an entry is a host, or a host with a port
+    if is_loopback(url.netloc.rpartition("@")[2]) or any(map(urllib.request.proxy_bypass, names)):
+        return ""
+    return urllib.request.getproxies().get(url.scheme, "")
 
 
 def _context(host: str, *, insecure: bool) -> ssl.SSLContext:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
 from nbcontainer.images import library
@@ -23,7 +24,7 @@ from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.library import Images
 from nbcontainer.images.registry import connections
 from nbcontainer.images.registry.client import Client
-from nbcontainer.images.registry.connections import Patience
+from nbcontainer.images.registry.connections import Connections, Patience
 from nbcontainer.images.registry.endpoints import Endpoint
 from nbcontainer.images.registry.pulling import RegistrySource
 from nbcontainer.oci import platforms, reference
@@ -55,8 +56,9 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of the test's own credentials, none at first, and no configuration of registries."""
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", os.devnull)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     return tmp_path / "auth.json"
 
 
@@ -674,6 +676,37 @@ def test_nobody_there(store: Store) -> None:
         images_of(store).pull(reference.parse(f"127.0.0.1:{port}/x"))
     with pytest.raises(RegistryError, match=r"cannot reach nowhere\.invalid: unknown host, or no network"):
         images_of(store).pull(reference.parse("nowhere.invalid/x"))
+
+
+# Proxies
+
+
+def test_this_machine_is_not_asked_through_a_proxy(
+    registry: FakeRegistry, other: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry on loopback, and its password, are not sent to a proxy, which can be another machine."""
+    monkeypatch.setenv("http_proxy", f"http://{other.address}")
+    assert find(registry.address, insecure=True) == sha256(registry.manifests["latest"][1])
+    assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "asked"),
+    [("", True), ("nowhere.invalid", False), ("nowhere.invalid:5000", False), ("nowhere.invalid:5001", True)],
+)
+def test_no_proxy_may_have_a_port(
+    other: FakeRegistry, exceptions: str, monkeypatch: pytest.MonkeyPatch, *, asked: bool
+) -> None:
+    """An entry of `no_proxy` is a host, or a host with the port for which it counts."""
+    monkeypatch.setenv("http_proxy", f"http://{other.address}")
+    monkeypatch.setenv("no_proxy", exceptions)
+    with contextlib.closing(Connections(Endpoint("nowhere.invalid:5000", "x"), CALM)) as sender:
+        if asked:
+            assert sender.send("GET", "http://nowhere.invalid:5000/v2/", {}).status == 200
+        else:
+            with pytest.raises(urllib3.exceptions.NameResolutionError):
+                sender.send("GET", "http://nowhere.invalid:5000/v2/", {})
+    assert bool(other.asked) == asked
 
 
 # TLS

@@ -45,10 +45,11 @@ def credential_files() -> list[Path]:
     """Return the files that can have credentials, in the order in which they are read."""
     if chosen := os.environ.get("REGISTRY_AUTH_FILE"):
         return [Path(chosen)]
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    podman = Path(runtime, "containers") if runtime else Path(f"/run/containers/{os.getuid()}")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    return [Path(runtime) / "containers/auth.json", config / "containers/auth.json", docker / "config.json"]
+    return [podman / "auth.json", config / "containers/auth.json", docker / "config.json"]
 
 
 def find(host: str, path: str, files: Iterable[Path] | None = None) -> Credentials | None:

@@ -92,10 +92,13 @@ def _endpoint(location: str, rest: str, *, insecure: bool) -> Endpoint:
 
 
 def _rule_for(name: str, files: Iterable[Path]) -> dict[str, Any] | None:
-    """Return the rule with the longest prefix that consists of whole parts of `name`, or None."""
-    rules = [rule for path in files for rule in _rules(path)]
-    fitting = [rule for rule in rules if _fits(_prefix(rule), name)]
-    return max(fitting, key=lambda rule: len(_prefix(rule)), default=None)
+    """Return the rule with the longest prefix that consists of whole parts of `name`, or None.
+
+    Of several rules with one prefix the last one counts (containers-registries.conf.d(5)).
+    """
+    rules = {_prefix(rule): rule for path in files for rule in _rules(path)}
+    prefix = max((prefix for prefix in rules if _fits(prefix, name)), key=len, default="")
+    return rules.get(prefix)
 
 
 def _rules(path: Path) -> list[dict[str, Any]]:

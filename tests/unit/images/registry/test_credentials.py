@@ -84,6 +84,17 @@ def test_credentials_are_found_by_name(
     assert (found.user if found else None) == user
 
 
+@pytest.mark.parametrize(
+    ("runtime", "file"),
+    [("/run/user/7", "/run/user/7/containers/auth.json"), ("", f"/run/containers/{os.getuid()}/auth.json")],
+)
+def test_the_file_of_podman_login_comes_first(runtime: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a runtime directory podman uses /run/containers and the user (containers-auth.json(5))."""
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    assert credentials.credential_files()[0] == Path(file)
+
+
 def test_a_password_may_have_colons(tmp_path: Path) -> None:
     """Only the first colon ends the name; and nobody prints the rest by accident."""
     file = written(tmp_path / "auth.json", {"auths": {"r.io": auth("me:a:b")}})
@@ -267,6 +278,17 @@ def test_registries_conf(tmp_path: Path, conf: str, name: str, expected: list[En
     path.write_text(conf)
     assert list(endpoints(reference.parse(name), [path])) == expected
     assert len(endpoints(reference.parse(name), [path], push=True)) == 1
+
+
+def test_a_later_file_replaces_rules(tmp_path: Path) -> None:
+    """A rule of a drop-in file replaces the one with the same prefix of the main file, and leaves the others."""
+    main, later = tmp_path / "registries.conf", tmp_path / "10-block.conf"
+    main.write_text('[[registry]]\nlocation="r.io"\n[[registry]]\nprefix="s.io"\nlocation="t.io"')
+    later.write_text('[[registry]]\nprefix="r.io"\nblocked=true')
+    with pytest.raises(RegistryError, match="is blocked"):
+        endpoints(reference.parse("r.io/x"), [main, later])
+    assert endpoints(reference.parse("r.io/x"), [later, main]) == (Endpoint("r.io", "x"),)
+    assert endpoints(reference.parse("s.io/x"), [main, later]) == (Endpoint("t.io", "x"),)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class MergedChanges:
     """The changes of several layers, merged from the bottom up, in time linear in their number.
 
     `last` has the kind of the last change of each path, `sizes` the size of what is there after it, and `replaced` the
-    paths that were deleted at any time.
+    paths that were not a directory at any time, so that all below them in lower layers is gone.
     """
 
     def __init__(self) -> None:
@@ -72,17 +72,17 @@ class MergedChanges:
         self._inside: dict[str, set[str]] = {}
 
     def add(self, changes: Iterable[Sequence[Any]]) -> None:
-        """Merge the changes of the next layer, (kind, path[, size]) each, into those of the layers below it."""
-        for kind, path, *size in changes:
-            if kind == DELETED:
+        """Merge the changes of the next layer, as `list_changes` returns them, into those of the layers below it."""
+        for kind, path, size in changes:
+            if kind == DELETED or size is not None:
                 self._forget_below(path)
                 self.replaced.add(path)
-            self.last[path], self.sizes[path] = kind, size[0] if size else 0
+            self.last[path], self.sizes[path] = kind, size
             # An upper directory has an entry for each directory above a change, so `path`'s parent is in it, too.
             self._inside.setdefault(path.rpartition("/")[0], set()).add(path)
 
     def _forget_below(self, path: str) -> None:
-        """Remove the changes below a deleted path: each of them at most once."""
+        """Remove the changes below a path that is not a directory now: each of them at most once."""
         waiting = list(self._inside.pop(path, ()))
         while waiting:
             below = waiting.pop()
@@ -98,7 +98,7 @@ def _against(merged: MergedChanges, there: set[str], inside: dict[str, list[str]
                 yield Change(DELETED, path)
         else:
             yield Change(CHANGED if path in there else ADDED, path, merged.sizes[path])
-            # If a directory was removed and created again, its old contents are deleted unless they were created too.
+            # A directory that was replaced has lost its old contents, unless they were created again.
             yield from (
                 Change(DELETED, f"{path}/{name}") for name in inside.get(path, ()) if f"{path}/{name}" not in last
             )

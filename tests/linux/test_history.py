@@ -98,6 +98,16 @@ def test_a_removed_file_is_not_listed_on_flattened_layers(own: Engine) -> None:
     assert run_script(own, "echo /d/* /d/e/* /bin/l[rs]", name="dev").text == "/d/b /d/e /d/e/* /bin/l[rs]"
 
 
+def test_a_file_in_the_place_of_a_directory_has_nothing_below_it(own: Engine) -> None:
+    """`diff` lists what a replaced directory of the image has lost, and not what earlier cells had in theirs."""
+    run_script(own, "mkdir /old; touch /old/x", name="made", image="busybox")
+    commit(containers.get(own, "made"), "replacing")
+    run_script(own, "mkdir /d; touch /d/x; mkdir -p /e/f; touch /e/f/g /old/y", name="dev", image="replacing")
+    run_script(own, "rm -rf /d /e /old; touch /d /old; ln -s /tmp /e", name="dev", image="replacing")
+    found = [str(change) for change in diff(containers.get(own, "dev"))]
+    assert found == ["A /d", "A /e", "C /old", "D /old/x"]
+
+
 @pytest.mark.parametrize("how", ["chmod 555 /", "chmod 700 /", "chown 33:33 /; chmod 755 /"])
 def test_a_cell_may_close_its_root_directory(own: Engine, how: str) -> None:
     """What it wrote is kept, although the directory that holds it cannot get another parent from a plain user."""

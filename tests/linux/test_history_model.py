@@ -23,6 +23,7 @@ from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.copying.restoring import restore
+from nbcontainer.containers.diff import diff
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.history.flatten import Flattening
 from nbcontainer.containers.history.state import CellRecord
@@ -289,10 +290,12 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def trees_agree(self) -> None:
-        """Tree and number of cells are those of the model, and all that containers need is there."""
+        """Tree, differences and number of cells are those of the model, and all that containers need is there."""
         self.counts["steps"] += 1
         found = self.made
         assert of_container(found, self.place / "tree.tar") == self.model.now.facts
+        changes = {str(change) for change in diff(found) if change.path.startswith("/w/")}
+        assert changes == {f"A /w/{path}" for path in self.model.now.tree}
         assert found.record.count == len(self.model.line(self.model.head))
         assert check_containers(self.engine.store) == []
 

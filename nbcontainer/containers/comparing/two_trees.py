@@ -106,8 +106,7 @@ def _candidates(workspace: Workspace, sides: Sequence[Sequence[str]]) -> tuple[l
         merged = MergedChanges()
         for changes in changes_of(workspace, side):
             merged.add(changes)
-            # A file in the place of a directory hides what is below it; whether there was one shows in the other tree.
-            whole.update(path for kind, path, size in changes if kind == DELETED or size is not None)
+        whole |= merged.replaced  # whether a directory was in that place shows in the other tree
         paths.update(merged.last, merged.replaced)
     return sorted(paths, key=lambda path: path.rpartition("/")), sorted(whole)
 

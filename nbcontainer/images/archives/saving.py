@@ -14,7 +14,7 @@ from nbcontainer.images.archives.prepare import PreparedImage, prepare, read_blo
 from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.compression import Compression, compression_of
 from nbcontainer.images.layers.tar_writer import TarWriter
-from nbcontainer.oci import descriptors, names, reference
+from nbcontainer.oci import descriptors, names, reference, untrusted_json
 from nbcontainer.oci import documents as oci
 from nbcontainer.store import user_files
 from nbcontainer.store.outputs import replacing
@@ -79,8 +79,12 @@ def save_directory(
 
 
 def _key(entry: dict[str, Any]) -> Any:
-    """Return what identifies an entry: a later one with the same name, or without one the same digest, replaces it."""
-    return entry.get("annotations") or entry.get("digest")
+    """Return what identifies an entry: a later one with the same name, or without one the same digest, replaces it.
+
+    The full name comes first: the other one is the tag alone or the full name, by what is saved at the same time.
+    """
+    annotations = untrusted_json.mapping(entry, "annotations", "index.json")
+    return annotations.get(_FULL_NAME) or annotations.get(oci.REF_NAME) or entry.get("digest")
 
 
 def _copy_blobs(layout: LayoutFolder, outgoing: Sequence[PreparedImage], tracker: Tracker) -> None:

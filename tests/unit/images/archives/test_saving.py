@@ -176,6 +176,23 @@ def test_an_image_in_a_layout_is_replaced(store: Store, images: list[Image], tmp
     assert entry["digest"] == other.digest
 
 
+def test_an_image_in_a_layout_is_replaced_by_one_beside_another(
+    store: Store, images: list[Image], tmp_path: Path
+) -> None:
+    """An image takes the old one's place also if it is saved beside another one with its tag, and `load` gives it."""
+    target = tmp_path / "layout"
+    with Tracker("save") as tracker:
+        save_directory(store, images[:1], target, tracker)
+        newer = [store.index.tag(images[1], "a:1"), images[1]]
+        save_directory(store, newer, target, tracker)
+    entries = json.loads((target / "index.json").read_text())["manifests"]
+    assert [entry["digest"] for entry in entries] == [image.digest for image in newer]
+    with Tracker("save") as tracker:
+        save_directory(store, [images[0].named("a:1")], target, tracker)
+    entries = json.loads((target / "index.json").read_text())["manifests"]
+    assert [entry["digest"] for entry in entries] == [images[1].digest, images[0].digest]
+
+
 def test_xz_is_not_written(store: Store, images: list[Image], tmp_path: Path) -> None:
     """A name that promises what is not written is an error."""
     with Tracker("save") as tracker, pytest.raises(UsageError, match=r"cannot write \.xz archives"):

@@ -69,7 +69,7 @@ class Ingest:
         """
         resolved = examine(self._store, self._source, blob, image_names, platform)
         for _ in range(_ROUNDS):
-            missing = self._missing(resolved.image)
+            missing = self.missing(resolved.image)
             self._tracker.layers = len(missing)
             self._tracker.total = sum(layer.blob.size for layer in missing)
             with self._layers(missing) as fetched, self._store.lock():
@@ -78,7 +78,7 @@ class Ingest:
                     layer.staged.adopt(self._store)
                 trusted = {(layer.partial.blob.digest, layer.staged.diff_id) for layer in fetched}
                 # A prune in another process can have removed an unused layer since the store was asked for it.
-                if not self._missing(resolved.image, trusted):
+                if not self.missing(resolved.image, trusted):
                     image = self._add(resolved, image_names)
                     self._staging.runner.later(lambda: durability.flush(self._store))
                     return image
@@ -90,7 +90,7 @@ class Ingest:
             image = self._store.index.put_image(resolved.blob, resolved.documents, name, index=resolved.index)
         return image
 
-    def _missing(self, image: Image, trusted: set[tuple[str, str]] | None = None) -> list[LayerRecord]:
+    def missing(self, image: Image, trusted: set[tuple[str, str]] | None = None) -> list[LayerRecord]:
         """Return the layers to fetch, each once: they are missing, or it is not known that their blob is that layer.
 
         `trusted` are the (blob digest, diff_id) of layers that were checked just now.

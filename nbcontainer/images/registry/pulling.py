@@ -59,11 +59,13 @@ def _pull_from(
         contextlib.closing(Client(endpoint, tracker, patience=patience)) as client,
     ):
         source = RegistrySource(client)
+        ingest = Ingest(staging, source, tracker)
         blob, _ = source.find(wanted.digest or wanted.tag)
         known = staging.store.index.images().get(wanted.familiar)
-        if known is not None and blob.digest in (known.digest, known.index) and _suits(known, platform):
+        same = known is not None and blob.digest in (known.digest, known.index)
+        if known is not None and same and _suits(known, platform) and not ingest.missing(known):
             return known
-        return Ingest(staging, source, tracker).run(blob, [wanted.familiar], platform)
+        return ingest.run(blob, [wanted.familiar], platform)
 
 
 def _suits(image: Image, platform: Platform | None) -> bool:

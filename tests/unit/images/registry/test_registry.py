@@ -202,6 +202,18 @@ def test_a_platform_is_pulled(puller: Puller, registry: FakeRegistry) -> None:
     assert sha256(gzip.compress(layer("amd64"), mtime=0)) not in fetched
 
 
+def test_a_layer_that_was_removed_is_fetched_again(puller: Puller, registry: FakeRegistry) -> None:
+    """`pull` of an unchanged tag fetches a blob that `verify --remove` removed, and the next one fetches nothing."""
+    image = puller()
+    puller.store.blobs.path(image.layers[0].blob.digest).unlink()
+    assert [problem.what for problem in puller.images.verify()] == [f"{image.layers[0].blob.digest} is missing"]
+    assert puller() == image
+    assert puller.images.verify() == []
+    before = len(registry.paths("/blobs/"))
+    assert puller() == image
+    assert len(registry.paths("/blobs/")) == before
+
+
 def test_a_layer_that_is_there_is_not_fetched(puller: Puller, registry: FakeRegistry) -> None:
     """A second image that shares a layer with the first brings only what it has of its own."""
     puller()

@@ -271,6 +271,8 @@ class _Packer:
 
     def _marker(self, path: bytes) -> None:
         """Add a whiteout, an empty file. It has no time: the same changes give the same bytes."""
+        if len(path) > self._limits.path:
+            raise _unstorable(path, f"a deletion with a path of {len(path)} bytes", "move its directory up in a cell")
         self._out.entry(path, tar.REGULAR, 0o644, 0, 0, 0, 0)
 
     def _entry(

@@ -80,7 +80,7 @@ class Tree:
         """
         head, _, leaf = name.rpartition(b"/")
         if head != self._newest or leaf in _NO_NAMES or len(leaf) > self._leaf_max or len(name) > self._name_max:
-            head, leaf = self._split(name)
+            head, leaf = self._split(name, marker=create)
             if not leaf:
                 return None
             self._directory, self._above = self._parent(head, create=create)
@@ -106,7 +106,8 @@ class Tree:
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._forget(keep=place.directory)
 
-    def _split(self, name: bytes) -> tuple[bytes, bytes]:
+    def _split(self, name: bytes, *, marker: bool) -> tuple[bytes, bytes]:
+        """Return the parent and the last part of a name. With `marker`, a whiteout may hide the longest name."""
         limits = self._limits
         if len(name) > limits.path:
             raise HostileArchive(f"{shown(name)} has a name of {len(name)} bytes, the limit is {limits.path}")
@@ -118,7 +119,7 @@ class Tree:
             head, leaf = b"/".join(parts[:-1]), parts[-1] if parts else b""
         elif b".." in head:
             head = b"/".join(plain_parts(head))
-        if len(leaf) > limits.component:
+        if len(leaf) > limits.component + (len(WHITEOUT) if marker and leaf.startswith(WHITEOUT) else 0):
             raise _too_long(leaf, limits)
         return head, leaf
 

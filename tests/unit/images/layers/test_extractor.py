@@ -438,6 +438,14 @@ def test_whiteouts_become_overlays(unpacker: Unpacker) -> None:
     assert unpacker.names() == [b"a", b"a/b", b"a/b/deep", b"top"]
 
 
+@pytest.mark.parametrize("length", [251, 252, 255])
+def test_a_whiteout_may_hide_the_longest_name(unpacker: Unpacker, length: int) -> None:
+    """A file's name has up to 255 bytes, and `.wh.` comes before it."""
+    name = b"n" * length
+    unpacker(archive(pax({b"path": b"d/.wh." + name}), entry(b"f")), whiteouts=True)
+    assert unpacker.names() == [b"d", b"d/" + name]
+
+
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "between", "last"])
 def test_an_opaque_mark_counts_wherever_it_stands(unpacker: Unpacker, place: int) -> None:
     """`.wh..wh..opq` hides what lower layers have, never what its own layer has, before it or after it."""
@@ -522,6 +530,14 @@ FORGED = {
     "a whiteout of .": (entry(b".wh.."), "a whiteout without a name"),
     "a whiteout of ..": (entry(b"d/.wh..."), "a whiteout without a name"),
     "a whiteout of a whiteout": (entry(b".wh..wh.f"), "a whiteout without a name"),
+    "a whiteout of a name of 256 bytes": (
+        pax({b"path": b".wh." + b"n" * 256}) + entry(b"f"),
+        "a name of 260 bytes between slashes",
+    ),
+    "a hard link to the whiteout of a long name": (
+        pax({b"linkpath": b".wh." + b"n" * 255}) + hard_link(b"l", b"t"),
+        "a name of 259 bytes between slashes",
+    ),
     "a whiteout with something below": (entry(b".wh.d/f"), "forged whiteout: '.wh.d' as a directory"),
     "the device itself": (
         tars.header(b"f", kind=tars.CHAR, major=b"0000000\0", minor=b"0000000\0"),

@@ -533,6 +533,30 @@ def test_an_upper_directory_is_a_layer(place: Path) -> None:
     assert pack(again, place / "again", layer=True) == pack(upper, place / "tar", layer=True)
 
 
+def test_the_longest_name_can_be_deleted(place: Path) -> None:
+    """A layer with the deletion of a name of 255 bytes is unpacked again."""
+    (place / "upper" / "d").mkdir(parents=True)
+    os.mknod(place / "upper" / "d" / ("n" * 255), 0o020000, 0)
+    pack(place / "upper", place / "tar", layer=True)
+    again = unpacked(place / "tar", place / "out", whiteouts=True)
+    assert [path.name for path in (again / "d").iterdir()] == ["n" * 255]
+
+
+def test_a_deletion_at_the_longest_path_is_refused(place: Path) -> None:
+    """A deletion whose path in the tar is longer than a reader lets through is refused when it is packed."""
+    (place / "tree").mkdir()
+    fd = os.open(place / "tree", os.O_RDONLY)
+    for name in ["d" * 254] * 15 + ["e" * 255]:
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.mknod("f" * 13, 0o020000, 0, dir_fd=fd)
+    os.close(fd)
+    with pytest.raises(ImageError, match="a deletion with a path of 4098 bytes"):
+        pack(place / "tree", place / "tar", layer=True)
+
+
 def test_whiteouts_of_one_inode_are_no_hard_links(place: Path) -> None:
     """The kernel makes many whiteouts from one inode (since 5.8); each is a deletion of its own."""
     (place / "upper").mkdir()

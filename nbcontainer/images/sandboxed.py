@@ -75,16 +75,12 @@ def unpack(
     return asdict(unpacked)
 
 
-def pack_layer(
-    files: Sequence[int], progress: Progress, *, clamp: int | None, with_root: bool = False
-) -> dict[str, Any]:
+def pack_layer(files: Sequence[int], progress: Progress, *, clamp: int | None) -> dict[str, Any]:
     """Write the root, an overlay's upper directory, to files[0] as a layer, and sync that file.
 
-    `with_root` as in `nbcontainer.images.layers.pack.pack_layer`. Return the fields of its `Packed`.
+    Return the fields of `nbcontainer.images.layers.pack.Packed`.
     """
-    packed = pack.pack_layer(
-        _root(), files[0], compression=Compression.NONE, clamp=clamp, progress=progress, with_root=with_root
-    )
+    packed = pack.pack_layer(_root(), files[0], compression=Compression.NONE, clamp=clamp, progress=progress)
     os.fsync(files[0])
     return asdict(packed)
 
@@ -272,6 +268,12 @@ def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: st
     os.umask(0)
     with _directories((*layers, target)) as fds:
         return [f"/{os.fsdecode(path)}" for path in flattening.flatten(fds[:-1], fds[-1]) if path]
+
+
+def copy_root(files: Sequence[int], _: Progress) -> None:
+    """Copy the root, an overlay's upper directory, and its metadata to the empty directory files[0]."""
+    os.umask(0)
+    copying.copy(_root(), files[0])
 
 
 def replace_by_copy(_files: Sequence[int], _: Progress, *, directory: str, copy: str, aside: str) -> None:

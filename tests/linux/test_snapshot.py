@@ -21,7 +21,7 @@ from nbcontainer.containers.diff import diff
 from nbcontainer.containers.pause import paused
 from nbcontainer.containers.snapshot import frozen_copy, held
 from nbcontainer.containers.writes import copies
-from nbcontainer.errors import ContainerError, ImageNotFound
+from nbcontainer.errors import ContainerError, ImageError, ImageNotFound
 from nbcontainer.linux.procfs import STANDING, descendants, state
 from nbcontainer.sandbox import standstill
 from nbcontainer.sandbox.standstill import Standstill
@@ -129,6 +129,29 @@ def test_a_container_that_ends_while_it_is_copied_is_read_as_it_is_then(
             assert [change.path for change in diff(copy)] == ["/new"]
     finally:
         containers.get(engine, "ending").remove()
+
+
+def test_a_running_container_with_any_file_name_is_copied(engine: Engine) -> None:
+    """`diff` lists `.wh.x`, which only `commit` refuses, and the deletion of the longest name."""
+    long = "n" * 255
+    run_script(engine, f"touch /{long}", name="named")
+    seen: list[list[str]] = []
+
+    def look(_: bytes) -> None:
+        with frozen_copy(engine, "named") as copy:
+            seen.append([str(change) for change in diff(copy)])
+            if "A /.wh.x" in seen[-1]:
+                with pytest.raises(ImageError, match=r"'\.wh\.x'.*rename or remove it in a cell"):
+                    api.commit(copy, "named:now")
+            else:
+                api.commit(copy, "named:now")
+        os.kill(engine.active["named"].pid, signal.SIGTERM)
+
+    run_script(engine, f"rm /{long}; echo there; sleep 1000", name="named", stdout=look)
+    run_script(engine, "touch /.wh.x; echo there; sleep 1000", name="named", stdout=look)
+    assert seen == [[], ["A /.wh.x"]]
+    assert run_script(engine, "ls -d /n*", image="named:now").lines == []
+    containers.get(engine, "named").remove()
 
 
 def test_what_a_copy_is_of_outlives_its_removal(engine: Engine) -> None:

@@ -104,6 +104,21 @@ def test_what_a_cell_left_is_there_for_the_next(engine: Engine, name: str) -> No
     assert [bool(cell.layer) for cell in after.container.cells] == [True, False]
 
 
+def test_a_file_of_any_name_is_there_for_the_next(engine: Engine, name: str) -> None:
+    """The limits of image archives do not hold for it: names with `.wh.`, long ones that it removes, and any depth."""
+    long, deep = "n" * 255, "d" * 250
+    run(engine, f"mkdir /old; touch /old/{long}", name=name, storage="")
+    script = f"""
+    echo 1 >/.wh.x; rm /old/{long}; echo important >/result
+    mkdir /deep; cd /deep; for i in $(seq 20); do mkdir {deep} && cd {deep}; done; echo bottom >file
+    """
+    assert run(engine, script, name=name).outcome.ok
+    bottom = f"cd /deep; for i in $(seq 20); do cd {deep}; done; cat file"
+    after = run(engine, f"cat /.wh.x /result; ls /old; {bottom}", name=name)
+    assert after.text == "1\nimportant\nbottom\n"
+    assert after.container.record.lost == 0
+
+
 def test_it_holds_for_each_cell(engine: Engine, name: str) -> None:
     """What the cells before wrote does not count; changing a byte of theirs copies the file, and does."""
     run(engine, "head -c 3m /dev/urandom >/a", name=name)

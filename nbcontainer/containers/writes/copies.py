@@ -27,19 +27,14 @@ def copied(
     """Yield the directory (host, in the store's `tmp`) of a layer with a copy of the upper directories.
 
     To keep it, the caller moves it to the store's `layers` under its own name; else it is removed. `still` is entered
-    while the upper directories are read. Raises `OSError`, `ImageError`.
+    while the upper directories are read. It is not a layer of an image: any name is copied, with `.wh.` or at any
+    depth. Raises `OSError`.
     """
     parts = upper.changed_parts()
-    names = ["diff", *(name for name, _ in parts)]
-    with contextlib.ExitStack() as stack:
-        tars = [stack.enter_context(store.incoming())[1] for _ in names]
+    with _place(store, runner, give=bool(parts)) as place:
         with still or contextlib.nullcontext():
-            for name, tar in zip(names, tars, strict=True):
-                where = f"tmp/{upper.id}/{name}"
-                runner.on_directory(sandboxed.pack_layer, where, [tar], read_only=True, clamp=None, with_root=True)
-        place = stack.enter_context(_place(store, runner, give=bool(parts)))
-        for name, tar in zip(names, tars, strict=True):
-            _unpack(store, runner, tar, place / name)
+            for name in ("diff", *(name for name, _ in parts)):
+                _copy_upper(store, runner, f"tmp/{upper.id}/{name}", place / name)
         if upper.mount_points:
             runner.on_directory(sandboxed.remove_empty, f"tmp/{place.name}/diff", names=list(upper.mount_points))
         if parts:
@@ -59,11 +54,14 @@ def _place(store: Store, runner: Runner, *, give: bool) -> Iterator[Path]:
             discard(store, runner, [place])
 
 
-def _unpack(store: Store, runner: Runner, tar: int, place: Path) -> None:
-    """Unpack a tar into the new directory `place` of the store, where it stays.
+def _copy_upper(store: Store, runner: Runner, where: str, place: Path) -> None:
+    """Copy a directory of the store (relative) to its new directory `place`, which gets the owner and mode, too.
 
-    The tar gives the directory its owner and mode: a process outside of the sandbox may be unable to move it.
+    The sandbox has the first one as its root: the launcher alone may see it. The other one is a descriptor.
     """
-    os.lseek(tar, 0, os.SEEK_SET)
-    where = str(store.new_directory(place).relative_to(store.path))
-    runner.on_directory(sandboxed.unpack, where, [tar], single_id=runner.single_id, whiteouts=True)
+    store.new_directory(place)
+    target = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        runner.on_directory(sandboxed.copy_root, where, [target], read_only=True)
+    finally:
+        os.close(target)

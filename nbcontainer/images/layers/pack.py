@@ -53,16 +53,15 @@ def pack_layer(
     compression: Compression,
     clamp: int | None,
     progress: Callable[[int], None] | None = None,
-    with_root: bool = False,
 ) -> Packed:
     """Write the overlay upper directory `root_fd` to `out_fd` as an OCI layer; deletions become whiteouts.
 
     `clamp` (SOURCE_DATE_EPOCH, seconds) is the latest time of an entry. The root has an entry of its own if its owner,
-    mode or attributes are unusual; with `with_root`, always. The caller closes both descriptors. Raises
-    `ImageError` for a file that a layer cannot hold, and `OSError`.
+    mode or attributes are unusual. The caller closes both descriptors. Raises `ImageError` for a file that a layer
+    cannot hold, and `OSError`.
     """
     with TarWriter(out_fd, compression) as out:
-        return _Packer(root_fd, out, clamp, progress, layer=True, with_root=with_root).run()
+        return _Packer(root_fd, out, clamp, progress, layer=True).run()
 
 
 def pack_tree(
@@ -100,9 +99,7 @@ class _Packer:
         *,
         layer: bool,
         name: bytes = b"",
-        with_root: bool = False,
     ) -> None:
-        self._with_root = with_root
         self._root = root_fd
         self._name = name
         self._above = name + b"/" if name else b""
@@ -158,14 +155,7 @@ class _Packer:
         records = self._xattrs(fd, path)
         # The root has no entry of its own, as in Docker's layers, unless its metadata is unusual.
         shown_path = self._above + (path + b"/" if path else b"")
-        if (
-            shown_path
-            or self._with_root
-            or stat.S_IMODE(facts.st_mode) != 0o755
-            or facts.st_uid
-            or facts.st_gid
-            or records
-        ):
+        if shown_path or stat.S_IMODE(facts.st_mode) != 0o755 or facts.st_uid or facts.st_gid or records:
             self._entry(shown_path or b"./", facts, tar.DIRECTORY, records=records)
         prefix = path + b"/" if path else b""
         if self._layer and path and is_opaque(fd):

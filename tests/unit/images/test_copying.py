@@ -16,6 +16,7 @@ from nbcontainer.images.layers.flat import copying, links
 from nbcontainer.images.layers.flat.copying import copy
 from nbcontainer.images.layers.flat.flattening import opened
 from nbcontainer.images.layers.flat.links import Entry, Replaced
+from tests.requirements import require_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,6 +99,24 @@ def test_a_name_beside_too_many_is_a_copy(trees: tuple[Path, Path], monkeypatch:
     monkeypatch.setattr(os, "link", full)
     copied(source, target)
     assert [(target / name).read_text() for name in ("one", "two")] == ["text", "text"]
+
+
+def test_a_device_that_cannot_be_made_is_left_out(trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container without a user namespace can have devices, and the sandbox that copies it can make none."""
+    require_root()
+    source, target = trees
+    os.mknod(source / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    os.mknod(source / "whiteout", stat.S_IFCHR | 0o600, 0)
+    make = os.mknod
+
+    def refusing(name: bytes, mode: int, device: int, **options: int) -> None:
+        if device:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        make(name, mode, device, **options)
+
+    monkeypatch.setattr(os, "mknod", refusing)
+    copied(source, target)
+    assert [path.name for path in target.iterdir()] == ["whiteout"]
 
 
 def test_a_name_that_is_listed_twice_is_copied_once(trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from nbcontainer.images.layers.flat.flattening import make_opaque, opened
+from nbcontainer.images.layers.flat.flattening import is_whiteout, make_opaque, opened
 from nbcontainer.images.layers.flat.links import Entry, Replaced, set_metadata
 from nbcontainer.images.layers.flat.links import copy as copy_file
 from nbcontainer.images.layers.limits import Limits
@@ -24,9 +24,9 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
 def copy(source: int, target: int, most: int = Limits.entries) -> None:
     """Fill the empty directory `target` with copies of all that the directory `source` has, and of its metadata.
 
-    Both are descriptors. No link is followed. What is removed or replaced meanwhile is left out; a directory that is
-    removed stays, empty. Raises `OSError`, also if there are more than `most` entries: who can change the source could
-    make ever more of them.
+    Both are descriptors. No link is followed. What is removed or replaced meanwhile is left out, and a device that
+    cannot be made here; a directory that is removed stays, empty. Raises `OSError`, also if there are more than `most`
+    entries: who can change the source could make ever more of them.
     """
     _Copy(source, target, most).run()
 
@@ -84,7 +84,12 @@ class _Copy:
         key = (facts.st_dev, facts.st_ino)
         if (first := self._names.get(key)) is not None and self._is_linked(first, target):
             return
-        copy_file(source, facts, target)
+        try:
+            copy_file(source, facts, target)
+        except PermissionError:
+            if is_whiteout(facts) or not (stat.S_ISCHR(facts.st_mode) or stat.S_ISBLK(facts.st_mode)):
+                raise
+            return  # a device, which a process in a user namespace cannot make
         if facts.st_nlink > 1:
             self._names[key] = path
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cow import interrupted
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.pruning import drop_unreachable
 from nbcontainer.containers.history.states import States
 from nbcontainer.containers.record import APPLYING, FILES, journals_and_layers_in_use, read_record, records, save_pin
 from nbcontainer.containers.removal import move_to_tmp
-from nbcontainer.errors import ContainerError, ImageError
+from nbcontainer.errors import ContainerError, ImageError, StoreError
 from nbcontainer.images import trash
 from nbcontainer.sandbox.cgroups import group
 from nbcontainer.sandbox.diagnosis import Machine
@@ -27,10 +29,14 @@ from nbcontainer.store.sessions import CleanMark
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbcontainer.containers.active import ActiveCell
     from nbcontainer.containers.history.state import State
     from nbcontainer.containers.record import Record
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
+
+_STARTING = 0.1
+"""Seconds in which a cell that has found its image begins and is written down: about 10 ms on an idle machine."""
 
 
 def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
@@ -48,6 +54,7 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
         alive = store.sessions.alive()
     if not CleanMark(store.path).holds():
         interrupted.finish_all(workspace, alive, last=not partly)
+        _let_cells_start(store)
     with store.lock():
         alive = store.sessions.alive()
         unused = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
@@ -62,6 +69,13 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
         trash.discard(store, workspace, folders)
     store.refill()
     return len(moved) + len(parts)
+
+
+def _let_cells_start(store: Store) -> None:
+    """Wait until cells that began with a name that an image has just lost can be seen in `running_containers`."""
+    age = time.time() - (store.path / "index.json").stat().st_mtime
+    if 0 <= age < _STARTING:
+        time.sleep(_STARTING - age)
 
 
 def _drop_anonymous(workspace: Workspace, alive: set[str]) -> list[Record] | None:
@@ -95,20 +109,33 @@ def _unused_layers(workspace: Workspace, kept: list[Record] | None) -> list[Path
     """Return the layers that nothing uses; `kept` are the records of all containers, None if one is damaged.
 
     Journals and blobs that nothing uses are removed. If that leaves only what belongs to names, the store is marked.
+    An anonymous container has no record while its first cell runs: the cell itself says what it uses.
     """
     if kept is None:
         return []  # the layers of damaged records and images are unknown, so all layers may be in use
     store = workspace.store
     try:
         journals, used = journals_and_layers_in_use(store, kept)
-        found = workspace.images.collect(used, {record.image_digest for record in kept})
-    except (ContainerError, ImageError):
+        running = list(running_containers(store).values())
+        digests = {record.image_digest for record in kept}
+        only_running = _is_only_running(store, running, used, digests)
+        digests |= {cell.image_digest for cell in running}.intersection(store.blobs.digests())
+        found = workspace.images.collect(used.union(*(cell.lowers for cell in running)), digests)
+    except (ContainerError, ImageError, StoreError):
         return []
     alive = store.sessions.alive()
     workspace.states.drop_all_but(journals, alive)
-    if not found and _all_has_names(workspace, kept, journals):
+    if not found and not only_running and _all_has_names(workspace, kept, journals):
         CleanMark(store.path).set(store.path / "tmp" / store.unique())
     return [path for path in found if not _is_being_filled(workspace, path, alive)]
+
+
+def _is_only_running(store: Store, running: list[ActiveCell], used: set[str], digests: set[str]) -> bool:
+    """Return whether running cells use something that no record and no name of an image does."""
+    images = store.index.images().values() if running else ()
+    layers = used.union(store.layers.find(layer.diff_id) or "" for image in images for layer in image.layers)
+    known = digests.union(image.digest for image in images)
+    return not all(cell.image_digest in known and layers.issuperset(cell.lowers) for cell in running)
 
 
 def _all_has_names(workspace: Workspace, kept: list[Record], journals: set[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.record import journals_and_layers_in_use
 from nbcontainer.errors import ContainerDamaged
@@ -56,7 +57,7 @@ def _discard_doubtful(workspace: Workspace) -> None:
         except ContainerDamaged:
             return  # it may use them: the cleanup removes them after a person has removed it
         workspace.states.drop_all_but(journals, store.sessions.alive())
-        used |= named
+        used |= named.union(*(cell.lowers for cell in running_containers(store).values()))
         moved = move_to_tmp(store, [store.path / "layers" / layer for layer in layers if layer not in used])
     workspace.discard_later(moved)
 

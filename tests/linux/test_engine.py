@@ -7,7 +7,9 @@ import gc
 import os
 import tarfile
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,14 +18,21 @@ from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.volumes import parse_volume
-from nbcontainer.containers.active import running_containers
+from nbcontainer.containers import cleanup
+from nbcontainer.containers import lookup as containers
+from nbcontainer.containers.active import ActiveCell, running_containers
+from nbcontainer.containers.cleanup import prune, sweep
+from nbcontainer.containers.commit import commit
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError
-from tests.running import DEADLINE, run_script
+from nbcontainer.linux.procfs import birth
+from nbcontainer.store import sessions
+from tests.running import DEADLINE, Ran, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.steps.base import Step
 
 
@@ -194,3 +203,64 @@ def test_a_cell_of_another_thread_holds_nothing_after_the_engine_is_closed(store
     assert not thread.is_alive()
     gc.collect()
     assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+
+
+def _made(engine: Engine) -> Image:
+    """An image `inuse` with the file /data/file, whose container is gone."""
+    run_script(engine, "mkdir /data; echo x > /data/file", name="made")
+    image = commit(containers.get(engine, "made"), "inuse")
+    containers.get(engine, "made").remove()
+    return image
+
+
+def test_an_image_that_only_a_running_cell_uses_stays_until_its_end(
+    store_path: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An anonymous container has no record at first: its image may lose its name, and the cell keeps its files."""
+    monkeypatch.setattr(sessions, "_SETTLED", -1.0)  # a store in which nothing changes for a moment is marked at once
+    image = _made(engine)
+    ended: list[Ran] = []
+    (tmp_path / "volume").mkdir(mode=0o755)
+    tmp_path.chmod(0o755)
+    script = "until [ -e /v/done ]; do sleep 0.01; done; cat /data/file"
+    volumes = (parse_volume(f"{tmp_path}/volume:/v:ro"),)
+    cell = threading.Thread(target=lambda: ended.append(run_script(engine, script, image="inuse", volumes=volumes)))
+    cell.start()
+    with contextlib.closing(Engine(store_path)) as other:
+        while not running_containers(other.store):
+            time.sleep(0.001)
+        other.store.index.drop_image("inuse")
+        prune(other)
+        sweep(other)
+        assert other.store.blobs.path(image.digest).exists()
+        assert not sessions.CleanMark(other.store.path).holds()
+        (tmp_path / "volume" / "done").touch()
+        cell.join()
+        assert ended[0].lines == ["x"]
+        engine.replace_last(None)
+        engine.background.wait()
+        sweep(other)
+        assert not other.store.blobs.path(image.digest).exists()
+        assert other.store.layers.find(image.layers[-1].diff_id) is None
+
+
+def test_a_cleanup_waits_for_cells_that_have_found_an_image(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell is written down some milliseconds after its start: a cleanup after the loss of a name looks later."""
+    image = _made(engine)
+    engine.background.wait()
+    lowers = tuple(engine.images.lowers(image)[::-1])
+
+    def written_down(_: float) -> None:
+        with engine.store.lock():  # the cleanup does not hold it meanwhile
+            cell = ActiveCell(os.getpid(), birth(os.getpid()), "inuse", image.digest, "", "", "x", lowers)
+            engine.note_active("started", cell)
+
+    monkeypatch.setattr(cleanup, "time", SimpleNamespace(time=time.time, sleep=written_down))
+    monkeypatch.setattr(cleanup, "_STARTING", DEADLINE)
+    engine.store.index.drop_image("inuse")
+    sweep(engine)
+    assert all((engine.store.path / "layers" / layer / "diff").exists() for layer in lowers)
+    engine.note_active("started", None)
+    monkeypatch.setattr(cleanup, "_STARTING", 0.0)
+    sweep(engine)
+    assert engine.store.layers.find(image.layers[-1].diff_id) is None

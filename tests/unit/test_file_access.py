@@ -90,6 +90,7 @@ KNOWN = {
         Partial._prepare Partial._open Partial.restart Partial.adopt Partial.close left_over release
         CleanMark.holds CleanMark.remove _time_of Sessions._begin Sessions.close Sessions.dead Sessions.alive
         Sessions.states Presence._open keep remember forget get_from_running _content Neighbours._opened
+        _let_cells_start
     """,
     WRITES: """
         LimitedWriteLayer.remove _mode WriteView._has_something WriteLayer.used

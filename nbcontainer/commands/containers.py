@@ -14,6 +14,7 @@ from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
 from nbcontainer.commands.several import raise_first, tried
+from nbcontainer.commands.standard_files import check_stream
 from nbcontainer.commands.verbs.cache_verbs import CACHE
 from nbcontainer.commands.verbs.copying_verb import CP
 from nbcontainer.commands.verbs.diff_verbs import DIFF
@@ -95,6 +96,8 @@ def _export(call: Invocation) -> View:
     target = call.words.one("output")
     if not target:
         raise UsageError("export: missing output file", hint="write `export NAME -o FILE.tar`, or `-o -` for a stream")
+    if target == "-":
+        check_stream(1, f"export {name} -o -")
     with _layers_of(call.engine, name) as layers:
         written = _export_to(call, layers, "/dev/stdout" if target == "-" else target)
     return None if target == "-" else Note(f"{target}  {size(written)}")

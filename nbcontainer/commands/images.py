@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.several import raise_first, tried
+from nbcontainer.commands.standard_files import check_stream
 from nbcontainer.commands.views import ImageRow, Lines, Note, ProblemRow, StepRow, UsageRow, listings, short, size
 from nbcontainer.containers.cleanup import sweep
 from nbcontainer.containers.snapshot import held
@@ -80,6 +81,8 @@ def _import(call: Invocation) -> View:
     file, *names = call.words.operands
     if file == "-" and not names:
         raise UsageError("import: missing image name", hint="write `import - NAME`, or `load -` for an image archive")
+    if file == "-":
+        check_stream(0, f"import - {names[0]}")
     from nbcontainer.images.archives.loading import ImportOptions
 
     changes = call.words.all("change")
@@ -93,6 +96,8 @@ def _load(call: Invocation) -> View:
     if len(files) != 1:
         hint = "write `load FILE`, `load DIR`, or `load -` for a stream"
         raise UsageError("load: expected exactly one file", hint=hint)
+    if files == ["-"]:
+        check_stream(0, "load -")
     from nbcontainer.images.archives.loading import ImportOptions
 
     return _bring_in(call, files[0], ImportOptions())
@@ -158,6 +163,8 @@ def _save(call: Invocation) -> View:
     if not target:
         hint = "write `save IMAGE... -o FILE.tar`, `-o -` for a stream, or `-o DIR/` for a layout"
         raise UsageError("save: missing output file", hint=hint)
+    if target == "-":
+        check_stream(1, f"save {' '.join(call.words.operands)} -o -")
     images = [known(call.engine, name) for name in call.words.operands]
     path = reference.host_path("/dev/stdout" if target == "-" else target)
     layers = _compression(call, Compression.NONE)

@@ -1,12 +1,13 @@
-"""The process of the program: its standard files, and its end by a signal."""
+"""The standard files of this process, `-` in place of a file, and the end of the program by a signal."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from nbcontainer.errors import UsageError
 from nbcontainer.linux.signals import Terminated
 
 if TYPE_CHECKING:
@@ -26,6 +27,30 @@ def open_standard_files() -> None:
             os.set_inheritable(fd, True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(fd, mode, closefd=False))
+
+
+def check_stream(fd: int, line: str) -> None:
+    """Raise `UsageError` if standard input (`fd` 0) or output (1) is a terminal's or a notebook's, which take no tar.
+
+    `line` is what the user wrote, from the verb on.
+    """
+    if _is_in_notebook():
+        raise not_in_notebook(line)
+    if os.isatty(fd):
+        hint = f"use a pipe or a file, as in `{line} {'<' if fd == 0 else '>'} FILE.tar`"
+        raise UsageError(f"{line.partition(' ')[0]}: `-` is a tar, and this is a terminal", hint=hint)
+
+
+def not_in_notebook(line: str) -> UsageError:
+    """Return the error for a line with `-` in a notebook."""
+    hint = f"use a terminal, as in `nbcontainer {line}` with a pipe or a file, or write a path in place of `-`"
+    return UsageError(f"{line.partition(' ')[0]}: a notebook has no standard input and output for a tar", hint=hint)
+
+
+def _is_in_notebook() -> bool:
+    """Return whether this process runs IPython: it is imported then."""
+    shell: Any = sys.modules.get("IPython.core.getipython")
+    return shell is not None and shell.get_ipython() is not None
 
 
 class Ending:

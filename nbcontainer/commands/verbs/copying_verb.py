@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.standard_files import check_stream, not_in_notebook
 from nbcontainer.commands.verbs.targets import container_of, present
 from nbcontainer.commands.views import Note
 from nbcontainer.containers.active import running_containers
@@ -28,8 +28,7 @@ def _cp(call: Invocation) -> View:
     source, target = call.words.operands
     inner_source, inner_target = _IN_CONTAINER.fullmatch(source), _IN_CONTAINER.fullmatch(target)
     if "-" in (source, target):
-        hint = f"use a terminal, as in `nbcontainer cp {source} {target}` with a pipe or a file, or copy to a path"
-        raise UsageError("cp: a notebook has no standard input and output for a tar", hint=hint)
+        raise not_in_notebook(f"cp {source} {target}")
     if inner_source and inner_target:
         hint = "copy to a path of the host first, and from there into the other one"
         raise UsageError("cp: one of the two paths must be on the host", hint=hint)
@@ -50,10 +49,7 @@ def copy_stream(call: Invocation) -> Note | None:
     inside = _IN_CONTAINER.fullmatch(target if source == "-" else source)
     if inside is None:
         raise UsageError("cp: one of the two paths must be in a container", hint="write `cp CONTAINER:PATH -`")
-    fd = 0 if source == "-" else 1
-    if os.isatty(fd):
-        hint = f"use a pipe or a file, as in `cp {source} {target} {'<' if fd == 0 else '>'} FILE.tar`"
-        raise UsageError("cp: `-` is a tar, and this is a terminal", hint=hint)
+    check_stream(0 if source == "-" else 1, f"cp {source} {target}")
     name, path = inside[1], inside[2]
     if source != "-":
         _tar_out(call, name, path)

@@ -238,6 +238,9 @@ class Client:
             except exceptions.ProtocolError as error:
                 broken = _why(error)  # perhaps it has TLS
                 continue
+            except exceptions.ProxyError as error:
+                self.tracker.check()
+                raise self._unreachable(_why(error), f"check the environment variable {scheme}_proxy") from None
             except exceptions.HTTPError as error:
                 self.tracker.check()
                 raise self._unreachable(_why(error)) from None
@@ -259,8 +262,8 @@ class Client:
             return ("https",)
         return ("http", "https") if is_loopback(self.endpoint.host) else ("https", "http")
 
-    def _unreachable(self, why: str) -> RegistryError:
-        hint = "check the name and the network, or load an image file with `%container load FILE`"
+    def _unreachable(self, why: str, check: str = "check the name and the network") -> RegistryError:
+        hint = f"{check}, or load an image file with `%container load FILE`"
         return RegistryError(f"cannot reach {self.endpoint.host}: {why}", hint=hint)
 
     # Authentication
@@ -363,6 +366,8 @@ def _why(error: Exception) -> str:
             return _cause(error)
         case exceptions.ConnectTimeoutError():
             return "it does not respond"
+        case exceptions.ProxyError():
+            return f"{error.args[0]}: {_why(error.original_error)}"
         case exceptions.IncompleteRead() | exceptions.ProtocolError():
             return "the connection was closed"
         case _:

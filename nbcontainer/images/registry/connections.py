@@ -73,9 +73,10 @@ class Connections:
         Raises `RegistryError` for an invalid URL, `urllib3.exceptions.HTTPError` for a failed request.
         """
         parts = urls.split(url)
+        proxy = _proxy_for(parts)
         insecure = self._endpoint.insecure and parts.netloc == self._endpoint.address
         try:
-            return self._manager(_proxy_for(parts), insecure=insecure).request(
+            return self._manager(proxy, insecure=insecure).request(
                 method,
                 url,
                 headers={"User-Agent": f"nbcontainer/{__version__}", "Accept-Encoding": "identity", **headers},
@@ -86,6 +87,9 @@ class Connections:
                 decode_content=False,
                 timeout=self._timeout,
             )
+        except urllib3.exceptions.ProxyError as error:
+            address = proxy.rpartition("@")[2].rpartition("//")[2].rstrip("/")  # without a password
+            raise urllib3.exceptions.ProxyError(f"the proxy {address}", error.original_error) from error
         except urllib3.exceptions.HTTPError:
             raise
         except (ValueError, http.client.HTTPException) as error:

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -700,6 +701,23 @@ def test_this_machine_is_not_asked_through_a_proxy(
     monkeypatch.setenv("http_proxy", f"http://{other.address}")
     assert find(registry.address, insecure=True) == sha256(registry.manifests["latest"][1])
     assert other.asked == []
+
+
+def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line has the proxy's address, without its password, the cause, and the variable to look at."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{port}/")
+    expected = f"cannot reach nowhere.invalid: the proxy 127.0.0.1:{port}: Connection refused; check the environment"
+    with pytest.raises(RegistryError, match=f"^{re.escape(expected)} variable https_proxy, or load"):
+        find("nowhere.invalid")
+
+
+def test_a_proxy_that_refuses_is_named(other: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that lets no connection through is the cause, not the registry."""
+    monkeypatch.setenv("https_proxy", f"http://{other.address}")
+    with pytest.raises(RegistryError, match=rf"the proxy {other.address}: Tunnel connection failed: 501"):
+        find("nowhere.invalid")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from nbcontainer import __version__, cli
 from nbcontainer.cli import _DEMO, _RUN
 from nbcontainer.commands.containers import TERMINAL_VERBS, VERBS
 from nbcontainer.errors import StoreError
+from tests.cli.conftest import PROGRAM
 from tests.requirements import require
 from tests.running import all_dead, appear, marker, pidfds, processes_with
 
@@ -356,6 +357,31 @@ def test_a_tar_goes_to_standard_output_that_is_a_file(program: Program, tmp_path
         subprocess.run(words, env=program.env, stdout=file, check=True)
     assert tarfile.is_tarfile(tmp_path / "x.tar")
     assert Path("/dev/stdout").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (("save", "busybox", "-o", "-"), ">"),
+        (("export", "busybox", "-o", "-"), ">"),
+        (("load", "-"), "<"),
+        (("import", "-", "new"), "<"),
+    ],
+)
+def test_a_terminal_takes_and_gives_no_tar(program: Program, words: tuple[str, ...], way: str) -> None:
+    """`-` on a terminal is one line with the way out, before anything is read or written."""
+    program.good("run", "busybox", "true")
+    control, terminal = os.openpty()
+    streams = {"stdin": terminal} if way == "<" else {"stdout": terminal}
+    done = subprocess.run([*PROGRAM, *words], env=program.env, stderr=subprocess.PIPE, check=False, **streams)
+    os.set_blocking(control, False)
+    with pytest.raises(BlockingIOError):
+        os.read(control, 1)
+    os.close(control)
+    os.close(terminal)
+    line = f"{' '.join(words)} {way} FILE.tar"
+    expected = f"{words[0]}: `-` is a tar, and this is a terminal; use a pipe or a file, as in `{line}`"
+    assert done.stderr.decode() == f"nbcontainer: {expected}\n"
 
 
 def test_answers_are_json_where_wanted(program: Program) -> None:

@@ -63,6 +63,13 @@ ARCHIVES = {
 }
 
 
+@pytest.mark.parametrize("line", ["save busybox -o -", "export busybox -o -", "load -", "import - new"])
+def test_a_notebook_has_no_stream_for_a_tar(notebook: Notebook, line: str) -> None:
+    """`-` stands for a stream of a terminal: in a notebook one line says so, and nothing is written."""
+    expected = f"{line.split()[0]}: a notebook has no standard input and output for a tar; use a terminal, as in"
+    assert f"{expected} `nbcontainer {line}`" in notebook.fails(f"%container {line}")
+
+
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: str) -> None:
     """An archive that is none, is cut off or means harm is refused in one line, by its path and by import alike."""

@@ -372,8 +372,10 @@ def test_a_terminal_takes_and_gives_no_tar(program: Program, words: tuple[str, .
     """`-` on a terminal is one line with the way out, before anything is read or written."""
     program.good("run", "busybox", "true")
     control, terminal = os.openpty()
-    streams = {"stdin": terminal} if way == "<" else {"stdout": terminal}
-    done = subprocess.run([*PROGRAM, *words], env=program.env, stderr=subprocess.PIPE, check=False, **streams)
+    stdin, stdout = (terminal, None) if way == "<" else (None, terminal)
+    done = subprocess.run(
+        [*PROGRAM, *words], env=program.env, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False
+    )
     os.set_blocking(control, False)
     with pytest.raises(BlockingIOError):
         os.read(control, 1)

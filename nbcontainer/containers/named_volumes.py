@@ -331,7 +331,7 @@ def _volume(store: Store, path: Path, wanted: NamedVolume) -> Volume:
             inode=node.inode,
             born=node.born,
             noexec=wanted.noexec,
-            private=wanted.private,
+            slave=wanted.slave,
             stored=True,
         )
     finally:

@@ -276,7 +276,7 @@ def _filesystem_steps(spec: Spec, program: Program) -> Iterator[Step]:
         yield ReadOnlyRoot()
 
 
-_BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode", "noexec", "private")
+_BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode", "noexec", "slave")
 """The fields of a volume that its step has, too."""
 
 

@@ -124,9 +124,9 @@ class Volume:
     `source` is absolute and resolved (host), `target` absolute (container). `device` and `inode` are the source's, as
     the notebook saw it. `tree` is the number of the travelling descriptor that holds the source as an idmapped,
     detached mount; None if there is no such descriptor. `links` are those that the path of the source led through,
-    and `born` is when it was made (`nbcontainer.linux.paths.Node`). With `private`, mounts that the host makes there
-    later do not come in. `stored` is true for a volume of the store, which has the containers' ids: its `source` is
-    relative to the store. With `cow`, the source is a directory that is only read: changes go to a layer.
+    and `born` is when it was made (`nbcontainer.linux.paths.Node`). With `slave`, mounts that the host makes there
+    later come in, as the host has them. `stored` is true for a volume of the store, which has the containers' ids: its
+    `source` is relative to the store. With `cow`, the source is a directory that is only read: changes go to a layer.
     """
 
     source: str
@@ -139,7 +139,7 @@ class Volume:
     links: tuple[Link, ...] = ()
     born: int = field(default=0, compare=False)
     noexec: bool = False
-    private: bool = False
+    slave: bool = False
     stored: bool = False
     cow: CopyOnWrite | None = None
 
@@ -171,7 +171,7 @@ class NamedVolume:
     target: str
     read_only: bool = False
     noexec: bool = False
-    private: bool = False
+    slave: bool = False
     copy: bool = True
     subpath: str = ""
     labels: tuple[tuple[str, str], ...] = ()
@@ -216,6 +216,9 @@ class Mounts:
         if len(set(targets)) < len(targets):
             twice = next(target for target in targets if targets.count(target) > 1)
             raise UsageError(f"two mounts have the target {twice}", hint="remove one of them")
+        if twofold := next((volume for volume in self.volumes if volume.slave and volume.read_only), None):
+            problem = f"the volume at {twofold.target} is read-only, and later mounts of the host in it are not"
+            raise UsageError(problem, hint="remove rslave or ro")
         if len(targets) > MOUNTS_LIMIT:
             hint = "mount a directory above them"
             raise UsageError(f"too many volumes: {len(targets)} (at most {MOUNTS_LIMIT})", hint=hint)

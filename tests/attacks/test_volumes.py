@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from nbcontainer.errors import SetupFailed, UsageError
 from tests.attacks.attacker import Node, attack_script
 from tests.attacks.inside import call
 from tests.attacks.ways import WAYS, Way
+from tests.requirements import require, require_root
 
 if TYPE_CHECKING:
     from tests.attacks.attacker import Attacker
@@ -128,3 +131,68 @@ def test_a_race_for_a_volumes_target_is_not_won(attack: Attacker, shared: Path, 
         swapper.join()
     assert swapped[0] > 1000
     assert sorted(os.listdir(secret)) == ["mark"]
+
+
+LATER = """
+import os, subprocess, sys, threading
+from pathlib import Path
+from nbcontainer.containers import mounts
+from nbcontainer.containers.engine import Engine
+from nbcontainer.commands.options.volumes import parse_volume
+from tests.running import DEADLINE, run_script
+
+store, place, option, script = sys.argv[1:]
+options = {"network": "host"} if not option else {}
+if option == "here":
+    options["volumes"] = (mounts.notebook_directory(Engine(Path(store)).store, place, read_only=True),)
+elif option:
+    options["volumes"] = (parse_volume(f"{place}:{place}:{option}"),)
+mounted = f"{place}/sub" if option else place
+engine, ready, text = Engine(Path(store)), threading.Event(), []
+read, write = os.pipe()
+
+def note(data):
+    text.append(data.decode())
+    ready.set()
+
+cell = threading.Thread(target=lambda: run_script(engine, script, stdin=read, stdout=note, **options))
+cell.start()
+assert ready.wait(DEADLINE)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=777", "none", mounted], check=True)
+subprocess.run(["mknod", "-m", "666", f"{mounted}/zero", "c", "1", "5"], check=True)
+os.write(write, b"go on\\n")
+cell.join(DEADLINE)
+print(sorted(os.listdir(mounted)), "".join(text).split())
+subprocess.run(["umount", mounted], check=True)
+engine.close()
+"""
+"""A notebook whose host makes a mount, with a device in it, at a place of a cell that runs.
+
+Says what is there then, and what the cell wrote."""
+
+
+@pytest.mark.parametrize("option", ["ro", "here", "", "rslave"])
+def test_no_later_mount_of_the_host_is_open(option: str, attack: Attacker, tmp_path: Path) -> None:
+    """Where the host's mounts are shared (systemd makes them so), a mount that it makes in a read-only volume would be
+    writable, and so in /sys of a cell with its network. With `rslave`, which no read-only volume has, it is."""
+    require_root()
+    require("unshare")
+    attack.engine.images.find("busybox")
+    (tmp_path / "sub").mkdir()
+    tmp_path.chmod(0o755)
+    place = str(tmp_path) if option else "/sys/kernel"
+    mounted = f"{place}/sub" if option else place
+    script = (
+        f"echo ready; read line; echo > {mounted}/new && echo written; head -c 1 {mounted}/zero && echo opened; true"
+    )
+    words = [sys.executable, "-c", LATER, str(attack.engine.store.path), place, option, f"exec 2>/dev/null; {script}"]
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "shared", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.stderr == ""
+    later = "['new', 'zero'] ['ready', 'written', '\\x00opened']" if option == "rslave" else "['zero'] ['ready']"
+    assert done.stdout == f"{later}\n"

@@ -24,6 +24,7 @@ from nbcontainer.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
@@ -107,7 +108,8 @@ class MountSys(Step):
                 return
         kernel.mount("/sys", target, None, MS_BIND | MS_REC, None)
         attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
-        kernel.mount_setattr(AT_FDCWD, target, AT_RECURSIVE, attr_set=attributes)
+        # Without propagation: what the host mounts in its own later would be writable here.
+        kernel.mount_setattr(AT_FDCWD, target, AT_RECURSIVE, attr_set=attributes, propagation=MS_PRIVATE)
 
 
 @dataclass(frozen=True)

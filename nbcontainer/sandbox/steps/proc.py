@@ -24,6 +24,7 @@ from nbcontainer.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
 )
@@ -102,7 +103,8 @@ def _bind_outer(kernel: Kernel, target: str) -> None:
     kernel.mount("/proc", target, None, MS_BIND | MS_REC, None)
     # Without it, a process of the same uid outside could be changed here: oom_score_adj asks for no ptrace right.
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
-    kernel.mount_setattr(AT_FDCWD, target, AT_RECURSIVE, attr_set=attributes)
+    # Without propagation: what is mounted there later would be writable here.
+    kernel.mount_setattr(AT_FDCWD, target, AT_RECURSIVE, attr_set=attributes, propagation=MS_PRIVATE)
 
 
 @dataclass(frozen=True)

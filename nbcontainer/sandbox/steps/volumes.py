@@ -27,6 +27,7 @@ from nbcontainer.linux.mounts import (
     MS_PRIVATE,
     MS_RDONLY,
     MS_RELATIME,
+    MS_SLAVE,
     MS_STRICTATIME,
     MS_SYNCHRONOUS,
 )
@@ -91,7 +92,8 @@ class BindVolume(Step):
     `source` is an absolute host path without links, `target` an absolute container path. `tree` is the number of the
     travelling descriptor that holds the detached, idmapped mount of `source`; None if the step opens `source` itself,
     and then `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's. A
-    source in the store is relative to it. With `private`, later mounts of the host do not come in.
+    source in the store is relative to it. With `slave`, later mounts of the host come in: no flag of
+    this one is on them.
     """
 
     source: str
@@ -102,7 +104,7 @@ class BindVolume(Step):
     device: int = 0
     inode: int = 0
     noexec: bool = False
-    private: bool = False
+    slave: bool = False
 
     phrase: ClassVar[str] = "mount the volume"
     why: ClassVar[str] = "what is written there is the host's, and stays"
@@ -132,8 +134,8 @@ class BindVolume(Step):
         """Attach the mount to the very directory or file that the target was found to be."""
         tree = self._clone(kernel) if self.tree is None else files[self.tree]
         attributes = self._attributes(kernel, tree)
-        more = {"propagation": MS_PRIVATE} if self.private else {}
-        kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes, **more)
+        propagation = MS_SLAVE if self.slave else MS_PRIVATE
+        kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes, propagation=propagation)
         target = mount_point(kernel, self.target, directory=self.directory)
         kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
         kernel.close(target)

@@ -59,8 +59,8 @@ def idmapped_tree(
 ) -> int:
     """A copy of the mount at `source` (host, absolute, without links) with the ids of user namespace `namespace`.
 
-    Mounts that the host makes there come in, and none go out: the copy of a shared mount is in its peer group, so what
-    a container with SYS_ADMIN mounts in it would appear on the host (mount_namespaces(7)).
+    Mounts that the host makes there can come in, and none go out: the copy of a shared mount is in its peer group, so
+    what a container with SYS_ADMIN mounts in it would appear on the host (mount_namespaces(7)).
 
     `identity` is as for `clone_tree`, `what` is the source's name in an error, `hint` what to do where its file system
     has no idmapped mounts. Needs CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). The caller

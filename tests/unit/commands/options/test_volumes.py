@@ -291,10 +291,13 @@ def test_what_is_no_tmpfs(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "fields"),
     [
-        *((option, {}) for option in "z Z U cached delegated consistent slave rslave nocopy copy bind rbind".split()),
-        *((option, {}) for option in ("rw,z", "rw,rslave", "exec,nosuid,nodev", "z,z")),
-        *((option, {"read_only": True}) for option in ("ro", "ro,Z", "z,ro", "ro,z,U,cached,rslave,nocopy")),
-        *((option, {"private": True}) for option in ("private", "rprivate", "z,rprivate")),
+        *(
+            (option, {})
+            for option in "z Z U cached delegated consistent private rprivate nocopy copy bind rbind".split()
+        ),
+        *((option, {}) for option in ("rw,z", "rw,rprivate", "exec,nosuid,nodev", "z,z")),
+        *((option, {"read_only": True}) for option in ("ro", "ro,Z", "z,ro", "ro,z,U,cached,rprivate,nocopy")),
+        *((option, {"slave": True}) for option in ("slave", "rslave", "z,rslave")),
         ("noexec", {"noexec": True}),
     ],
 )
@@ -370,8 +373,8 @@ def test_a_mount(text: str, mount: NamedVolume | Tmpfs) -> None:
         (",readonly", {"read_only": True}),
         (",ro=1,bind-recursive=readonly", {"read_only": True}),
         (",rw=false", {"read_only": True}),
-        (",bind-propagation=rslave,bind-nonrecursive=false,relabel=shared,chown", {}),
-        (",bind-propagation=rprivate", {"private": True}),
+        (",bind-propagation=rprivate,bind-nonrecursive=false,relabel=shared,chown", {}),
+        (",bind-propagation=rslave", {"slave": True}),
     ],
 )
 def test_a_bind_mount(tmp_path: Path, keys: str, fields: dict[str, bool]) -> None:
@@ -455,3 +458,12 @@ def test_not_more_mounts_than_descriptors_travel() -> None:
     Mounts(tuple(Volume("/a", f"/x{number}") for number in range(MOUNTS_LIMIT)))
     with pytest.raises(UsageError, match=r"too many volumes: 241 \(at most 240\); mount a directory above them"):
         Mounts(tuple(Volume("/a", f"/x{number}") for number in range(MOUNTS_LIMIT + 1)))
+
+
+def test_a_read_only_volume_has_no_later_mounts_of_the_host() -> None:
+    """They would be writable: `:ro` is for what is there when the cell starts."""
+    mount = parse_mount("type=bind,source=/tmp,target=/d,ro,bind-propagation=slave")
+    for volume in (parse_volume("/tmp:/d:ro,rslave"), mount):
+        assert isinstance(volume, Volume)
+        with pytest.raises(UsageError, match=r"volume at /d is read-only, and later mounts .*; remove rslave or ro"):
+            Mounts(volumes=(volume,))

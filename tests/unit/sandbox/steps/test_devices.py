@@ -19,6 +19,7 @@ from nbcontainer.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
@@ -65,7 +66,7 @@ def test_sys_with_the_hosts_network_is_bound_read_only() -> None:
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
     assert kernel.calls == [
         call("mount", "/sys", "stage/sys", None, MS_BIND | MS_REC, None),
-        call("mount_setattr", AT_FDCWD, "stage/sys", AT_RECURSIVE, attr_set=attributes),
+        call("mount_setattr", AT_FDCWD, "stage/sys", AT_RECURSIVE, attr_set=attributes, propagation=MS_PRIVATE),
     ]
 
 

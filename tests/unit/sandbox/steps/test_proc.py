@@ -20,6 +20,7 @@ from nbcontainer.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
 )
@@ -59,7 +60,7 @@ def test_the_outer_proc_is_read_only_with_all_mounts_below() -> None:
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
     assert kernel.calls == [
         call("mount", "/proc", "stage/proc", None, MS_BIND | MS_REC, None),
-        call("mount_setattr", AT_FDCWD, "stage/proc", AT_RECURSIVE, attr_set=attributes),
+        call("mount_setattr", AT_FDCWD, "stage/proc", AT_RECURSIVE, attr_set=attributes, propagation=MS_PRIVATE),
     ]
 
 

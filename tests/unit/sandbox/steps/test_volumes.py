@@ -21,6 +21,8 @@ from nbcontainer.linux.mounts import (
     MOVE_MOUNT_T_EMPTY_PATH,
     MS_NODEV,
     MS_NOSUID,
+    MS_PRIVATE,
+    MS_SLAVE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
@@ -50,7 +52,7 @@ def test_a_volume_is_cloned_and_moved_onto_a_descriptor() -> None:
         call("close", source),
     ]
     assert kernel.only("mount_setattr", "move_mount") == [
-        call("mount_setattr", tree, "", WHOLE, attr_set=HARMLESS),
+        call("mount_setattr", tree, "", WHOLE, attr_set=HARMLESS, propagation=MS_PRIVATE),
         call("move_mount", tree, "", target, "", ONTO),
     ]
     assert not kernel.left_open
@@ -61,7 +63,7 @@ def test_a_read_only_volume_is_read_only_all_through() -> None:
     kernel = RecordingKernel()
     dataclasses.replace(VOLUME, read_only=True).apply(kernel, ())
     assert [made.args[2:] for made in kernel.only("mount_setattr")] == [
-        (WHOLE, ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY))
+        (WHOLE, ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY), ("propagation", MS_PRIVATE))
     ]
     assert kernel.names().index("mount_setattr") < kernel.names().index("move_mount")
 
@@ -80,13 +82,22 @@ def test_a_device_that_each_container_has_works_as_a_volume(mode: int, number: i
     facts = _device(mode, number)
     kernel = RecordingKernel(fstat=lambda _: facts)
     dataclasses.replace(VOLUME, directory=False, tree=0).apply(kernel, (77,))
-    assert [made.args[2:] for made in kernel.only("mount_setattr")] == [(WHOLE, ("attr_set", expected))]
+    assert [made.args[2:] for made in kernel.only("mount_setattr")] == [
+        (WHOLE, ("attr_set", expected), ("propagation", MS_PRIVATE))
+    ]
 
 
 def _device(mode: int, number: int) -> os.stat_result:
     facts = os.stat_result((mode | 0o666, 2, 1, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": number})
     assert facts.st_rdev == number
     return facts
+
+
+def test_later_mounts_of_the_host_come_in_if_they_are_asked_for() -> None:
+    """With `rslave`, the mount receives them, and gives none (mount_namespaces(7))."""
+    kernel = RecordingKernel()
+    dataclasses.replace(VOLUME, slave=True).apply(kernel, ())
+    assert [made.args[-1] for made in kernel.only("mount_setattr")] == [("propagation", MS_SLAVE)]
 
 
 def test_a_volume_that_came_as_a_mount_is_not_looked_up() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.sandbox.spec import ProcLevel
-from nbcontainer.sandbox.steps.devices import ReadOnlyPaths
+from nbcontainer.sandbox.steps.devices import MaskPaths, ReadOnlyPaths
 from nbcontainer.sandbox.steps.rights.capabilities import DropBounding, DropCapabilities
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import WAYS, Way
@@ -55,6 +56,40 @@ def test_no_setting_can_be_opened_for_writing(way: Way, attack: Attacker) -> Non
     """Settings, SysRq, interrupts, devices and control groups refuse a writer (CVE-2025-52881 is about how)."""
     found = attack(open_to_write, SETTINGS, **way.options())
     assert set(found.values()) <= {"EROFS", "EACCES", "EPERM", "ENOENT"}, found
+
+
+def files_about_the_machine() -> object:
+    """Which files of /proc open for writing, three levels deep, but for processes and settings; and how many there are.
+
+    A masked file is the null device. One that has no bit for writing takes nothing of whoever opens it.
+    """
+    opened, count = [], 0
+    for folder, folders, names in os.walk("/proc"):
+        if folder == "/proc":
+            folders[:] = [name for name in folders if not name.isdigit() and name not in ("sys", "self", "thread-self")]
+        elif folder.count("/") == 4:
+            folders.clear()
+        for name in names:
+            count += 1
+            fd = attempt(os.open, f"{folder}/{name}", os.O_WRONLY | os.O_NONBLOCK)
+            if isinstance(fd, int):
+                mode = os.fstat(fd).st_mode
+                os.close(fd)
+                if stat.S_ISREG(mode) and mode & 0o222:
+                    opened.append(f"{folder}/{name}")
+    return [sorted(opened), count]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_file_about_the_machine_can_be_opened_for_writing(way: Way, attack: Attacker) -> None:
+    """Where root in the cell is the host's, only mounts are in the way of some. A write to a file of pressure asks to be
+    informed of it (Documentation/accounting/psi.rst), and one to mtrr requires SYS_ADMIN."""
+    opened, count = attack(files_about_the_machine, **way.options())
+    assert count > 20 or attack.engine.launcher.proc == ProcLevel.PROCESSES
+    assert [path for path in opened if not path.startswith(("/proc/pressure/", "/proc/mtrr"))] == []
+    if way.name == "userns=host":
+        opened, _ = attack(files_about_the_machine, without=(ReadOnlyPaths, MaskPaths), **way.options())
+        assert "/proc/irq/default_smp_affinity" in opened
 
 
 def every_setting() -> object:

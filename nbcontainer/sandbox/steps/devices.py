@@ -59,6 +59,7 @@ the way, and it is in no layer and no commit."""
 MASKED = (
     "proc/acpi",
     "proc/asound",
+    "proc/dynamic_debug",
     "proc/interrupts",
     "proc/kcore",
     "proc/keys",

@@ -82,8 +82,10 @@ def files_about_the_machine() -> object:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_file_about_the_machine_can_be_opened_for_writing(way: Way, attack: Attacker) -> None:
-    """Where root in the cell is the host's, only mounts are in the way of some. A write to a file of pressure asks to be
-    informed of it (Documentation/accounting/psi.rst), and one to mtrr requires SYS_ADMIN."""
+    """Where root in the cell is the host's, only mounts are in the way of some.
+
+    A write to a file of pressure asks for reports (Documentation/accounting/psi.rst), one to mtrr requires SYS_ADMIN.
+    """
     opened, count = attack(files_about_the_machine, **way.options())
     assert count > 20 or attack.engine.launcher.proc == ProcLevel.PROCESSES
     assert [path for path in opened if not path.startswith(("/proc/pressure/", "/proc/mtrr"))] == []

@@ -79,7 +79,11 @@ def test_it_runs_as_another_user(box: nbcontainer.Container) -> None:
     [
         ("true", "missing", r"cannot become the user at /etc/passwd: no user missing in the image; use .* number"),
         ("true", ":missing", r"cannot become the user at /etc/passwd: no group missing in the image"),
-        ("true", "9999999999", "cannot become the user at 9999999999:0: Invalid argument; that id is not mapped"),
+        (
+            "true",
+            "9999999999",
+            "cannot become the user at 9999999999:0: .*; the highest id of a user or a group is 4294967294",
+        ),
         ("nope", "0:0", "cannot run nope: No such file or directory; the image has no such program"),
     ],
 )

@@ -343,7 +343,11 @@ def test_arguments_are_checked_before_an_image_is_pulled() -> None:
 @pytest.mark.usefixtures("default")
 def test_a_function_that_returns_a_coroutine_is_one_line() -> None:
     """Nothing awaited it, and what Python says of that is not the error."""
-    (found,) = nbcontainer.map("host", lambda value: coroutine(value), [1])
+
+    async def inside(value: int) -> int:  # of no module: it is pickled by value
+        return value
+
+    (found,) = nbcontainer.map("host", lambda value: inside(value), [1])
     assert isinstance(found, Result)
     assert b"cannot return a value of type 'coroutine': it was not awaited" in found.stderr
 

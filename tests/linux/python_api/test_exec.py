@@ -82,7 +82,7 @@ def test_it_runs_as_another_user(box: nbcontainer.Container) -> None:
         (
             "true",
             "9999999999",
-            "cannot become the user at 9999999999:0: .*; the highest id of a user or a group is 4294967294",
+            "cannot become the user at 9999999999: .*; the highest id of a user or a group is 4294967294",
         ),
         ("nope", "0:0", "cannot run nope: No such file or directory; the image has no such program"),
     ],

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.images.layers import tar_format as tar
-from nbcontainer.images.layers.compression import Compression, Writer
+from nbcontainer.images.layers.compression import Compression, Writer, detect
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -97,6 +97,8 @@ class TarWriter:
 
         `mtime` is in whole seconds. The caller adds `size` bytes of data, and pads them.
         """
+        if not self.entries and detect(path) is not Compression.NONE:
+            path = b"./" + path  # else the stream would look compressed
         self.entries += 1
         more = dict(records) if records else {}
         name, prefix = tar.split_name(path)

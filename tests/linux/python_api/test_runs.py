@@ -341,6 +341,20 @@ def test_a_callback_that_raises_stop_iteration_ends_its_run(engine: Engine) -> N
         asyncio.run(asyncio.wait_for(run, DEADLINE))
 
 
+def test_an_error_of_a_callback_keeps_what_the_run_wrote(engine: Engine) -> None:
+    """The container ends, the error is raised, and the changes are a state of the container, which was killed."""
+
+    def take(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    with nbcontainer.create("busybox", "kept", engine=engine) as box:
+        with pytest.raises(ZeroDivisionError):
+            box.run(script="echo x > /file; echo out; sleep 1000", stdout=take)
+        assert [change.path for change in box.diff()] == ["/file"]
+        assert box.record.last is not None
+        assert box.record.last.outcome.reason == Reason.KILLED
+
+
 def test_a_directory_with_a_nul_is_refused(engine: Engine) -> None:
     """It was cut off there, and the run was in another directory."""
     with pytest.raises(UsageError, match="the working directory contains a NUL character"):

@@ -237,6 +237,17 @@ def test_the_packages_own_kernel_shows_the_notebooks_directory() -> None:
     assert spec["metadata"] == made["metadata"]
 
 
+def test_a_kernel_that_cannot_be_removed_keeps_no_other(short_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of several names, those that are kernels are removed, and the error names the others and what was removed."""
+    do("install", "--image", "busybox", "--name", "mine")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["kernel", "remove", "nosuch", "mine"])
+    path = short_path / "data" / "kernels" / "mine"
+    assert f"no such kernel: 'nosuch'; removed {path}; list kernels" in capsys.readouterr().err
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("words", [("--user",), ("--user", "--name", "mine"), ("--name", "mine", "--user")])
 def test_a_kernel_is_installed_for_this_user(
     short_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]

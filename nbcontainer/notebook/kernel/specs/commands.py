@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.grammar import Command, parse
+from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.views import Note, Table
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.kernel.specs import kernelspec
@@ -43,7 +44,10 @@ def _list(_: KernelInvocation) -> Any:
 
 
 def _remove(call: KernelInvocation) -> Any:
-    return Note("\n".join(f"removed {kernelspec.remove(name)}" for name in call.words.operands))
+    done, errors = tried(call.words.operands, kernelspec.remove)
+    lines = [f"removed {path}" for _, path in done]
+    raise_first(errors, ", ".join(lines))
+    return Note("\n".join(lines))
 
 
 def _freeze(call: KernelInvocation) -> Any:

@@ -186,7 +186,7 @@ def _drop(call: Invocation, container: Container, name: str) -> None:
     if call.words.has("force"):
         with contextlib.suppress(StoreError, SandboxError):  # its last changes are lost, as all of it is now
             end(call.engine, container.name)
-    elif any(volume.layers for volume in container.record.volumes):
+    elif container.record.has_unapplied_changes:
         problem = f"container '{name}' has changes to volumes that are not applied"
         hint = f"see `%container changes {name}`, and apply or discard them; `%container rm -f {name}` drops them"
         raise ContainerError(problem, hint=hint)

@@ -122,6 +122,11 @@ class Record:
         """The copy-on-write volumes that its cells have had, with the changes that are not applied."""
         return () if self.head is None else self.head.volumes
 
+    @property
+    def has_unapplied_changes(self) -> bool:
+        """Whether its cells have changed copy-on-write volumes, and the changes are not applied."""
+        return any(volume.layers for volume in self.volumes)
+
     def after(self, *cells: CellRecord, volumes: tuple[VolumeState, ...] | None = None) -> Record:
         """Return the record with more cells, which are in no journal yet. What redo led to is left behind.
 

@@ -301,7 +301,7 @@ def run(
 
 def check_removable(container: Container, request: Request, *, found: bool) -> None:
     """Raise `ContainerError` if `remove` would drop changes of volumes: of a container that was there before."""
-    if found and request.remove and any(volume.layers for volume in container.record.volumes):
+    if found and request.remove and container.record.has_unapplied_changes:
         problem = f"container '{container.name}' has changes to copy-on-write volumes that are not applied"
         raise ContainerError(problem, hint=f"`%container apply {container.name}` writes them; or leave out --rm")
 

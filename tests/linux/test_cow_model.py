@@ -174,7 +174,7 @@ class Volumes(RuleBasedStateMachine):
     @rule()
     def apply(self) -> None:
         """The host has what cells saw, or there is nothing to apply."""
-        if not volume_changes.has_changes(self.made):
+        if not self.made.record.has_unapplied_changes:
             with pytest.raises(ChangesRefused):
                 volume_changes.apply(self.made)
             return
@@ -213,7 +213,7 @@ class Volumes(RuleBasedStateMachine):
             if tuple(sorted(group)) not in names(self.seen).values():
                 assert len({was[path][0] for path in group}) == 1
 
-    @precondition(lambda self: volume_changes.has_changes(self.made))
+    @precondition(lambda self: self.made.record.has_unapplied_changes)
     @rule()
     def discard(self) -> None:
         """Cells see the host's directory again."""

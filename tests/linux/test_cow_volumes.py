@@ -556,7 +556,7 @@ def test_a_killed_notebook_leaves_a_directory_that_apply_completes(scene: Scene)
     assert all_dead(below)  # a sandbox may write for a moment more
     scene.made.rename(f"{scene.name}-again")
     scene.name += "-again"
-    if volume_changes.has_changes(scene.made):
+    if scene.made.record.has_unapplied_changes:
         scene.apply()
     found = [path for path in scene.data.rglob("*") if not path.is_dir()]
     assert len(found) == expected
@@ -623,7 +623,7 @@ def test_nothing_is_pending_when_all_changes_are_restored_from_the_image(scene: 
     """Without a change left, there is nothing to apply."""
     scene.cell("echo c > /data/a")
     restore(scene.made, 0, ["/data/a"])
-    assert not volume_changes.has_changes(scene.made)
+    assert not scene.made.record.has_unapplied_changes
     with pytest.raises(ChangesRefused, match="nothing to apply"):
         scene.apply()
 
@@ -704,7 +704,7 @@ def test_history_counts_a_cell_that_changed_a_volume_alone(scene: Scene) -> None
     assert "yes" in lines[3]
     assert "apply /data" in lines[3]
     scene.made.undo()
-    assert volume_changes.has_changes(scene.made)
+    assert scene.made.record.has_unapplied_changes
 
 
 def compared(scene: Scene, *words: str) -> list[str]:

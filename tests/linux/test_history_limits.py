@@ -142,7 +142,7 @@ def test_the_clock_may_be_set_back(scene: Scene, monkeypatch: pytest.MonkeyPatch
     scene.cell("echo 3 > /data/a; echo new > /data/new")
     with contextlib.suppress(NbcontainerError):  # the host's file is newer than this container: that needs --force
         scene.apply()
-    if volume_changes.has_changes(scene.made):
+    if scene.made.record.has_unapplied_changes:
         assert (scene.data / "a").read_text() == "1\n"
         assert scene.apply(force=True).written == 2
     assert (scene.data / "a").read_text() == "3\n"

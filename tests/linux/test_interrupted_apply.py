@@ -85,7 +85,7 @@ def test_the_next_use_moves_back_what_a_killed_apply_wrote(
     USES[use](scene.made)
     assert tree(scene.data) == before
     assert scene.nothing_is_left()
-    if volume_changes.has_changes(scene.made):
+    if scene.made.record.has_unapplied_changes:
         scene.apply()  # no conflict with what was moved back
         assert (scene.data / "new").exists()
     for name in (f"{scene.name}-fork",):
@@ -122,7 +122,7 @@ def test_an_apply_that_was_done_stays_done(scene: Scene, monkeypatch: pytest.Mon
     after = {name: facts for name, facts in tree(scene.data).items() if not name.startswith(".nbcontainer-")}
     sweep(scene.engine)
     assert tree(scene.data) == after
-    assert not volume_changes.has_changes(scene.made)
+    assert not scene.made.record.has_unapplied_changes
 
 
 def test_an_apply_that_cannot_be_kept_is_moved_back_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

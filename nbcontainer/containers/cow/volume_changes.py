@@ -57,11 +57,6 @@ class Applied:
     lost: int = 0
 
 
-def has_changes(container: Container) -> bool:
-    """Return whether cells of a container have changed copy-on-write volumes, and the changes are not applied."""
-    return any(state.layers for state in container.record.volumes)
-
-
 def list_changes(container: Container) -> VolumeChanges:
     """Return the changes that are not applied. Raises `ContainerBusy`, `ChangesRefused`, and what a sandbox raises."""
     changes: list[Change] = []

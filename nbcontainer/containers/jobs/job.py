@@ -283,7 +283,11 @@ class Job:
             hint = "run its cell again"
             raise ContainerError(f"the job '{self.name}' cannot be restarted: it has no name or gets values", hint=hint)
         self.restarts = True
-        self.stop(grace)
+        try:
+            self.stop(grace)
+        except BaseException:  # an interrupt of the wait: the job continues
+            self.restarts = False
+            raise
         lookup.get(self.engine, self.name)  # raises if it was removed
         job = self.again()
         job.on_end = self.on_end

@@ -50,9 +50,8 @@ def start(
     awaited = None if wait_for is None else Awaited.of(wait_for)
     check_free(engine, request.name)
     check(engine, request.options)
-    before = {request.name} if request.name and lookup.has(engine, request.name) else set()
+    found = bool(request.name) and lookup.has(engine, request.name)
     container, image = choose_container(engine, request, progress, kind, streams.notify)
-    found = container.name in before
     check_removable(container, request, found=found)
     try:
         check_awaited(awaited, image)

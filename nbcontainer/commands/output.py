@@ -71,9 +71,9 @@ class FloodGate:
     """Lets `limit` bytes of an output through, both streams together; all of it goes to a file from there on.
 
     Output that is much larger as a message, such as control characters, passes up to `MESSAGE_LIMIT` bytes of JSON, or
-    up to `limit` if that is more. Past the limit nothing is shown but, at the end, the last bytes and where the whole
-    is. `place` makes the path of the file (host) when it is needed. If the file cannot be written, the cell continues
-    without it. Without `place` there is no file, and `where` says where the whole is.
+    up to `limit` if that is more. Past the limit nothing is shown but, at the end, the last bytes and the place of the
+    whole output. `place` makes the path of the file (host) when it is needed. If the file cannot be written, the cell
+    continues. Without `place`, no file is written, and the text `where` names the place.
     """
 
     TAIL = 8 << 10

@@ -107,13 +107,13 @@ def map(  # noqa: A001 - as in concurrent.futures
     )
 
 
-def _check_inputs(inputs: object) -> None:
+def _check_inputs(inputs: Any) -> None:
     """Raise `TypeError` for what cannot be iterated. An iterator is not touched: its first input may take long."""
     if isinstance(inputs, str | bytes | bytearray | memoryview):
         shown = repr(inputs) if len(inputs) < 40 and not isinstance(inputs, memoryview) else "..."
         raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{shown}]")
     if not isinstance(inputs, Iterator):
-        iter(inputs)  # type: ignore[call-overload]
+        iter(inputs)
 
 
 def _workers(workers: int | None) -> int | None:

@@ -55,7 +55,7 @@ class Mapped(Iterator[Answer]):
         self._items = Items(submitter)
         self._closed = False
         self._pid, self._thread = os.getpid(), threading.current_thread()
-        open_maps.add(self)
+        _open_maps.add(self)
         try:
             self._reader = InputReader(inputs, task, self._items, retries)
             self._reader.start()
@@ -196,16 +196,16 @@ class Mapped(Iterator[Answer]):
             threading.Thread(target=_end, args=ends, name="nbcontainer-map-end", daemon=True).start()
 
 
-open_maps: weakref.WeakSet[Mapped] = weakref.WeakSet()
+_open_maps: weakref.WeakSet[Mapped] = weakref.WeakSet()
 """The maps of this process that may not be closed."""
 
 
 def _close_all() -> None:
-    for mapped in list(open_maps):
+    for mapped in list(_open_maps):
         mapped.close_at_exit()
 
 
-def at_end_of_threads(function: Callable[[], None]) -> None:
+def _at_end_of_threads(function: Callable[[], None]) -> None:
     """Have a function called when the main thread has ended, before Python waits for the threads of pools.
 
     concurrent.futures registers its own wait so (Lib/concurrent/futures/thread.py), and the last one is called first.
@@ -216,7 +216,7 @@ def at_end_of_threads(function: Callable[[], None]) -> None:
             register(function)
 
 
-at_end_of_threads(_close_all)
+_at_end_of_threads(_close_all)
 
 
 def _end(submitter: Submitter, items: Items, report: Report) -> None:

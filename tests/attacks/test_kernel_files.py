@@ -61,7 +61,7 @@ def test_no_setting_can_be_opened_for_writing(way: Way, attack: Attacker) -> Non
 def files_about_the_machine() -> object:
     """Which files of /proc open for writing, three levels deep, but for processes and settings; and how many there are.
 
-    A masked file is the null device. One that has no bit for writing takes nothing of whoever opens it.
+    Masked files are the null device, and are left out; so are files whose mode does not let anyone write.
     """
     opened, count = [], 0
     for folder, folders, names in os.walk("/proc"):

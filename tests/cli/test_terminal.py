@@ -78,7 +78,7 @@ def test_a_shell_in_a_container(terminal: Callable[..., pexpect.spawn[str]]) -> 
 
 
 def test_work_in_a_closed_terminal_is_kept(terminal: Callable[..., pexpect.spawn[str]], program: Program) -> None:
-    """The window is closed: the shell gets SIGTERM and is killed, the program ends without a word, and files stay."""
+    """If its window is closed, the shell gets SIGTERM and is killed, and the program ends. Its files stay."""
     child = terminal("run", "-it", "--name", "closed", "busybox", "sh")
     child.expect_exact(PROMPT)
     child.sendline("echo work > /file; echo 'do''ne'")

@@ -406,8 +406,8 @@ def test_paths_that_no_call_takes_are_refused(place: Path) -> None:
         pack(place / "tree", place / "tar")
 
 
-def test_the_longest_path_is_packed(place: Path) -> None:
-    """A path of PATH_MAX less one comes through."""
+def deep_directory(place: Path) -> int:
+    """A descriptor of a directory in `place/tree` whose path there has 4080 bytes."""
     (place / "tree").mkdir()
     fd = os.open(place / "tree", os.O_RDONLY)
     for name in ["d" * 254] * 15 + ["e" * 255]:
@@ -415,6 +415,12 @@ def test_the_longest_path_is_packed(place: Path) -> None:
         below = os.open(name, os.O_RDONLY, dir_fd=fd)
         os.close(fd)
         fd = below
+    return fd
+
+
+def test_the_longest_path_is_packed(place: Path) -> None:
+    """A path of PATH_MAX less one comes through."""
+    fd = deep_directory(place)
     os.close(os.open("f" * 14, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd))
     os.close(fd)
     pack(place / "tree", place / "tar")
@@ -546,13 +552,7 @@ def test_the_longest_name_can_be_deleted(place: Path) -> None:
 
 def test_a_deletion_at_the_longest_path_is_refused(place: Path) -> None:
     """A deletion whose path in the tar is longer than a reader lets through is refused when it is packed."""
-    (place / "tree").mkdir()
-    fd = os.open(place / "tree", os.O_RDONLY)
-    for name in ["d" * 254] * 15 + ["e" * 255]:
-        os.mkdir(name, dir_fd=fd)
-        below = os.open(name, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
+    fd = deep_directory(place)
     os.mknod("f" * 13, 0o020000, 0, dir_fd=fd)
     os.close(fd)
     with pytest.raises(ImageError, match="a deletion with a path of 4098 bytes"):

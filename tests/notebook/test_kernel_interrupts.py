@@ -202,7 +202,8 @@ def test_a_flood_of_messages_puts_off_no_end(
         assert cells(flood).end.reason == Reason.TIMEOUT
     else:
         assert cells.shell.ask(flood) == ""
-        assert cells.good("ls /kept") == "/kept\n"
+        # The shell may have taken longer than the grace and be a new one: the container is the same.
+        assert cells("ls /kept").out == "/kept\n"
 
 
 @pytest.mark.parametrize("how", ["the message", "the signal"])

@@ -8,22 +8,28 @@ import resource
 import signal
 import socket
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.containers import run as running
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.options import run_options
 from nbcontainer.errors import SetupFailed
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.diagnosis import Machine
 from tests.attacks.attacker import attack_script
 from tests.attacks.inside import attempt
+from tests.attacks.test_display import Page
 from tests.attacks.ways import WAYS, Way
 from tests.combinations import combinations
 from tests.requirements import require, require_root
-from tests.running import processes_of, run_script
+from tests.running import DEADLINE, processes_of, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,3 +228,36 @@ def test_an_answer_that_is_refused_is_an_error(options: dict[str, Any], attack: 
     assert launcher.pid == pid
     assert sent[0] > 1024
     assert run_script(attack.engine, "echo mine", shm_size=5 << 20, **options).text == "mine"
+
+
+TRIED = """
+touch /dev/nbcontainer/shown/first
+while grep -q '^S.*Pnd:.*[1-9a-f].......$' /proc/1/status; do :; done  # until SIGIO (bit 28) is taken
+echo tried
+echo '<b>mine</b>' | display -t text/html
+"""
+
+
+@pytest.mark.parametrize("options", SPARES, ids=["compiled", "interpreted"])
+def test_what_a_cell_displays_waits_for_descriptors_on_their_way(options: dict[str, Any], attack: Attacker) -> None:
+    """Init cannot hand out the directory of `display` then, tries again every second, and loses nothing."""
+    require_root()
+    page, tried = Page(), threading.Event()
+
+    def on_output(data: bytes) -> None:
+        page.stdout(data)
+        if b"tried" in page.out:
+            tried.set()
+
+    streams = Streams(on_output, page.stderr, display=page)
+    if options:
+        streams.on_explained = lambda _: None
+    request = Request("busybox", script=TRIED, remove=True, options=run_options({"timeout": 60.0, **options}))
+    thread = threading.Thread(target=running.run, args=(attack.engine, request, streams))
+    with attack.meanwhile(keep_descriptors_on_their_way) as sent:
+        thread.start()
+        assert tried.wait(DEADLINE)
+        assert page.data == []
+    thread.join(DEADLINE)
+    assert page.data == [("text/html", b"<b>mine</b>\n")]
+    assert sent[0] > 1024

@@ -82,7 +82,7 @@ enum { PRLIMIT64 = 261 };
 enum { PIDFD_SEND_SIGNAL = 424, PIDFD_OPEN = 434, CLOSE_RANGE = 436 }; /* the same on every machine */
 enum { DT_NULL = 0, DT_RELA = 7, DT_RELASZ = 8 };
 
-enum { EINTR = 4, SIGINT = 2, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGIO = 29, WNOHANG = 1, POLLIN = 1 };
+enum { EINTR = 4, ETOOMANYREFS = 109, SIGINT = 2, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGIO = 29, WNOHANG = 1, POLLIN = 1 };
 enum { O_NONBLOCK = 04000, O_CLOEXEC = 02000000, INTERVAL = 1000 }; /* INTERVAL: ms between two looks at the notebook */
 enum { PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4, PR_SET_NAME = 15, SA_NOCLDWAIT = 2, CLONE_PIDFD = 0x1000 };
 enum { SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CTRUNC = 8, MSG_TRUNC = 32, MSG_NOSIGNAL = 0x4000, CMSG_CLOEXEC = 0x40000000 };
@@ -342,13 +342,17 @@ static void end_if_due(struct life *life, long status) {
     else if (number) sys(KILL, -cell, number, 0, 0, 0, 0);
 }
 
-/* SIGIO: the first file in `shown` hands the directory out, once. */
+static int owed; /* whether the directory is to be handed out, and was refused */
+
+/* SIGIO: the first file in `shown` hands the directory out, once. If it is refused, since too many descriptors are on
+ * their way, the next look at the notebook tries again: a program waits for it. */
 static void hand_out(uint64_t *arguments) {
     if ((int64_t)arguments[2] < 0) return;
     uint32_t head[2] = {DISPLAY, 0};
     int directory = (int)arguments[3];
+    owed = send_packet(CHANNEL, head, sizeof head, 0, 0, &directory, 1) == -ETOOMANYREFS;
+    if (owed) return;
     sys(CLOSE, (long)arguments[2], 0, 0, 0, 0, 0);
-    send_packet(CHANNEL, head, sizeof head, 0, 0, &directory, 1);
     sys(CLOSE, directory, 0, 0, 0, 0, 0);
     arguments[2] = (uint64_t)-1;
 }
@@ -394,6 +398,7 @@ static _Noreturn void outlive(uint64_t *arguments) {
         int64_t left = next - now();
         if (left <= 0) { /* no flood of signals or of orphans delays it */
             end_if_due(&life, (long)arguments[0]);
+            if (owed) hand_out(arguments);
             next = now() + (left = INTERVAL);
         }
         if (pid > 0) continue;

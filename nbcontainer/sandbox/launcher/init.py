@@ -114,6 +114,7 @@ class _Init:
         self.done: Sequence[Step] = ()
         self.cell = 0
         self.display: DisplayWatch | None = None
+        self.owes = False  # whether the directory of `display` is to be handed out, and was refused
         self.joined: JoinedProcesses | None = None
         self.watched: WatchedKernel | None = None
         self.explained = b""  # what it did ahead, ready to be sent
@@ -246,6 +247,8 @@ class _Init:
         """Do what the notebook would do, if it cannot: send the cell a signal, or kill all processes."""
         if self.joined is not None:
             self.joined.end_late_ones()
+        if self.owes:
+            self._hand_out()
         number = watch.look()
         with contextlib.suppress(OSError):
             if number == signal.SIGKILL:
@@ -258,11 +261,22 @@ class _Init:
         if number != signal.SIGIO:
             os.killpg(self.cell, number)
             return
-        if self.display is not None and (directory := self.display.take()) is not None:
-            protocol.send(self.channel, {"display": True}, [directory])
-            self.kernel.close(directory)
+        self._hand_out()
         if self.joined is not None:
             self._take_requests(self.joined)
+
+    def _hand_out(self) -> None:
+        """Hand the directory of `display` out, once. If that is refused (unix(7)), the next look tries again."""
+        if self.display is None or not self.display.files:
+            return
+        try:
+            protocol.send(self.channel, {"display": True}, [self.display.directory])
+        except OSError as error:
+            self.owes = error.errno == errno.ETOOMANYREFS  # else the notebook has gone
+        else:
+            self.owes = False
+        if not self.owes:
+            self.display.drop()
 
     def _take_requests(self, joined: JoinedProcesses) -> None:
         """Do what the notebook asks for in a container that other processes can join. Any process may send SIGIO."""

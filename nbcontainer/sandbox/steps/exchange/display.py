@@ -88,20 +88,13 @@ class DisplayWatch:
         if self.files:
             kernel.fcntl(self.files[0], fcntl.F_SETOWN, kernel.getpid())
 
-    def take(self) -> int | None:
-        """Return the directory's descriptor, which the caller closes, the first time; None afterwards.
-
-        No signal comes any more.
-        """
-        if not self.files:
-            return None
-        self._kernel.close(self.files[0])
-        directory = self.files[1]
-        self.files = []
-        return directory
+    @property
+    def directory(self) -> int:
+        """The directory's descriptor, until it is dropped."""
+        return self.files[1]
 
     def drop(self) -> None:
-        """Close both: the notebook has the directory from the start. Idempotent."""
+        """Close both: the notebook has the directory. No signal comes any more. Idempotent."""
         while self.files:
             self._kernel.close(self.files.pop())
 

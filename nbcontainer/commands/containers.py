@@ -31,7 +31,7 @@ from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.active import notebook_name, running_containers
 from nbcontainer.containers.cleanup import prune
-from nbcontainer.containers.commit import commit, export
+from nbcontainer.containers.commit import check_export, commit, export
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import (
@@ -127,6 +127,8 @@ def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
 
 def _commit(call: Invocation) -> View:
     operands = call.words.operands
+    if target := call.words.one("output"):
+        check_export(call.engine, reference.host_path(target))
     with (
         present(call.engine, operands[0] if len(operands) > 1 else "") as container,
         call.tracker(f"commit {operands[-1]}") as tracker,
@@ -141,7 +143,7 @@ def _commit(call: Invocation) -> View:
             progress=tracker.part(),
         )
         lines = [describe(image)]
-        if target := call.words.one("output"):
+        if target:
             layers = container.lowers[::-1]
             with held(call.engine, container.name, container.record.image_digest, layers):
                 written = _export_to(call, layers, target)

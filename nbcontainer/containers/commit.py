@@ -12,6 +12,7 @@ from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.linux.files import syncfs
 from nbcontainer.oci import config_changes, descriptors, reference, timestamps
 from nbcontainer.oci import documents as oci
+from nbcontainer.store import outputs
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.outputs import replacing
 
@@ -141,6 +142,12 @@ def _packed(
 def _layer_record(packed: Mapping[str, Any]) -> LayerRecord:
     descriptor = descriptors.Descriptor(oci.LAYER, packed["diff_id"], packed["blob_size"])
     return oci.LayerRecord(descriptor, packed["diff_id"])
+
+
+def check_export(workspace: Workspace, target: Path) -> None:
+    """Raise what `export` raises if the host file `target` cannot be written: before what cannot be taken back."""
+    compression_of(target)
+    outputs.check(workspace.store, target)
 
 
 def export(workspace: Workspace, layers: Sequence[str], target: Path, *, progress: Progress | None = None) -> int:

@@ -48,6 +48,16 @@ def replacing(store: Store, target: Path) -> Iterator[int]:
         raise _failed(target, error, is_open=is_open) from error
 
 
+class _Unchanged(Exception):
+    """Ends `replacing` before anything is replaced."""
+
+
+def check(store: Store, target: Path) -> None:
+    """Raise what `replacing` raises if `target` (host) cannot be written. It does not change."""
+    with contextlib.suppress(_Unchanged), replacing(store, target):
+        raise _Unchanged
+
+
 def _failed(target: Path, error: OSError, *, is_open: bool) -> ImageError:
     if error.errno == errno.ENOENT and is_open:  # of something that goes into the file
         missing = f"{error.filename!r} was there and is not" if error.filename else error.strerror

@@ -24,7 +24,8 @@ from nbcontainer.containers.active import ActiveCell, running_containers
 from nbcontainer.containers.cleanup import prune, sweep
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.engine import Engine
-from nbcontainer.errors import NbcontainerError
+from nbcontainer.errors import ImageError, ImageNotFound, NbcontainerError, UsageError
+from nbcontainer.images.library import NEVER
 from nbcontainer.linux.procfs import birth
 from nbcontainer.store import sessions
 from tests.running import DEADLINE, Ran, run_script
@@ -73,6 +74,17 @@ def test_waiting_for_the_background_ends_the_hold(store_path: Path) -> None:
         engine.later(lambda: done.append("held"))
         engine.background.wait()
         assert done == ["held"]
+
+
+@pytest.mark.parametrize("output", ["none/x.tar", "x.tar.xz"])
+def test_a_commit_to_a_file_that_cannot_be_written_makes_no_image(engine: Engine, tmp_path: Path, output: str) -> None:
+    """`commit -o` looks at the file first."""
+    name = run_script(engine, "echo > /file").container.name
+    parsed = parse(VERBS["commit"].command, [name, "unmade", "-o", str(tmp_path / output)])
+    with pytest.raises((ImageError, UsageError)):
+        VERBS["commit"].answer(Invocation(engine, parsed))
+    with pytest.raises(ImageNotFound):
+        engine.images.find("unmade", pull=NEVER)
 
 
 def test_a_running_container_is_committed_from_elsewhere(store_path: Path, engine: Engine, tmp_path: Path) -> None:

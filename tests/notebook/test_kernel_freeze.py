@@ -188,7 +188,11 @@ def test_what_cannot_be_frozen_is_told_in_one_line(
 
 @pytest.mark.parametrize(
     ("image", "file", "said"),
-    [("host", "frozen.tar", "incomplete elsewhere; remove `-o`"), ("busybox", "frozen.tar.xz", "cannot write .xz")],
+    [
+        ("host", "frozen.tar", "incomplete elsewhere; remove `-o`"),
+        ("busybox", "frozen.tar.xz", "cannot write .xz"),
+        ("busybox", "none/frozen.tar", "mkdir -p"),
+    ],
 )
 def test_an_output_that_cannot_be_written_is_refused_first(
     kernels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], image: str, file: str, said: str

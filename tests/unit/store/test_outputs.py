@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError
+from nbcontainer.store import outputs
 from nbcontainer.store.outputs import replacing
 
 if TYPE_CHECKING:
@@ -98,8 +99,17 @@ def test_what_cannot_be_written(name: str, words: str, store: Store, tmp_path: P
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ImageError, match=words):
-        write(store, Path(f"{tmp_path}/{name}"))
+    for do in (write, outputs.check):
+        with pytest.raises(ImageError, match=words):
+            do(store, Path(f"{tmp_path}/{name}"))
+
+
+def test_a_check_changes_nothing(store: Store, tmp_path: Path) -> None:
+    """What can be written is as it was after the check, and beside it there is nothing new."""
+    (tmp_path / "old.tar").write_text("old")
+    for name in ("old.tar", "new.tar"):
+        outputs.check(store, tmp_path / name)
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.tar*")} == {"old.tar": "old"}
 
 
 @pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "/dev/stdout"])

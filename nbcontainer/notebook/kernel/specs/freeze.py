@@ -13,12 +13,11 @@ from nbcontainer.commands.images import describe
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.views import Note
 from nbcontainer.containers.active import running_containers
-from nbcontainer.containers.commit import commit
+from nbcontainer.containers.commit import check_export, commit
 from nbcontainer.containers.snapshot import frozen_copy
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.saving import save_archive
 from nbcontainer.images.builtin.host import is_of_this_machine
-from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.oci import reference
 from nbcontainer.progress import Tracker
@@ -88,7 +87,7 @@ def freeze(engine: Engine, words: Words, listener: Listener | None = None) -> No
 
 def _check_output(engine: Engine, container: Container, target: str) -> None:
     """Raise `UsageError` if no image of the container can be written to the host file `target`."""
-    compression_of(reference.host_path(target))
+    check_export(engine, reference.host_path(target))
     if is_of_this_machine(engine.store, container.image()):
         problem = f"cannot write {target}: the image consists of the host with changes, and is incomplete elsewhere"
         raise UsageError(problem, hint="remove `-o`: the new kernel is for this host")

@@ -16,7 +16,7 @@ _SHOWN = 120
 """Characters of a failure in a `repr`: a line of standard error can be a whole document."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """A run that has ended. `stdout` and `stderr` are empty if they went to a callback.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import inspect
 import multiprocessing
@@ -162,6 +163,13 @@ def test_a_copied_result_is_whole() -> None:
     for found in (copy.copy(original), copy.deepcopy(original)):
         assert found.container.workspace is original.container.workspace
         assert found.container.record == RECORD
+
+
+def test_results_are_in_sets() -> None:
+    """As objects of subprocess are: a result is equal to itself alone, whatever values it has."""
+    first, second = (Result(container(), OUTCOME, b"out\n", b"", {"x": array.array("d", [1.0])}) for _ in range(2))
+    assert {first, second, first} == {second, first}
+    assert first != second
 
 
 def test_reprs_are_short() -> None:

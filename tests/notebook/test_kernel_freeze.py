@@ -203,7 +203,7 @@ def test_an_output_that_cannot_be_written_is_refused_first(
     capsys.readouterr()
     index = engines.default_engine().store.index
     before = index.images()
-    do("freeze", "by-hand", "frozen", "-o", str(tmp_path / file), code=2)
+    do("freeze", "by-hand", "frozen", "-o", str(tmp_path / file), code=1 if "/" in file else 2)
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1

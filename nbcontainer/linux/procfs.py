@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+def read_text(path: str | Path) -> str:
+    """Return the text of a file of the kernel, or in /etc: names in it can have any bytes. Raises `OSError`.
+
+    Bytes that are not UTF-8 are as in paths (`os.fsdecode`), whatever the locale is.
+    """
+    return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+
+
 def children(pid: int) -> list[int]:
     """Return the pids of a process's children (proc_pid_task_tid_children(5)); none if it is dead."""
     found: list[int] = []
@@ -85,7 +93,7 @@ def _stat_fields(pid: int) -> list[str]:
 def tracer(pid: int, tid: int) -> int:
     """The id of the thread that traces this one, 0 for none (TracerPid in proc_pid_status(5))."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/task/{tid}/status").read_text().splitlines():
+        for line in read_text(f"/proc/{pid}/task/{tid}/status").splitlines():
             if line.startswith("TracerPid:"):
                 return int(line.split()[1])
     return 0
@@ -137,7 +145,7 @@ class Mount:
 def read_mounts(text: str) -> list[Mount]:
     """Return the mounts in the text of a mountinfo file, in its order; a later one covers an earlier one."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # names in it can have the characters that end lines for others
         before, _, after = line.partition(" - ")
         words, rest = before.split(" "), after.split(" ")
         if len(words) < 6 or len(rest) < 3:
@@ -208,7 +216,7 @@ def listening_sockets(pid: int) -> dict[int, dict[int, int]]:
     found: dict[int, dict[int, int]] = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            for line in read_text(f"/proc/{pid}/net/{name}").splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == _LISTEN:
                     port = int(fields[1].rpartition(":")[2], 16)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.linux.process import capability_mask
-from nbcontainer.linux.procfs import read_mounts
+from nbcontainer.linux.procfs import read_mounts, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Machine:
     def read(self, name: str) -> str:
         """Return the text of a file below /proc, stripped; empty if it cannot be read."""
         try:
-            return (self.proc / name).read_text().strip("\n\0 ")
+            return read_text(self.proc / name).strip("\n\0 ")
         except OSError:
             return ""
 

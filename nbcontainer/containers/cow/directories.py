@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.mounts import NO_IDS
@@ -14,6 +13,7 @@ from nbcontainer.errors import ChangesRefused, UsageError
 from nbcontainer.linux.files import RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, birth_time, openat2
 from nbcontainer.linux.mounts import AT_FDCWD
 from nbcontainer.linux.paths import Node
+from nbcontainer.linux.procfs import read_text
 from nbcontainer.sandbox.steps.rootfs import BELOW
 from nbcontainer.sandbox.userns.idmapped_mounts import cannot_open, idmapped_tree
 from nbcontainer.sandbox.userns.volume_trees import inner_mounts
@@ -46,7 +46,7 @@ def check_source(workspace: Workspace, volume: Volume) -> None:
 
 def mounted_in(source: str) -> list[str]:
     """Return the places (host) at which file systems are mounted below a directory."""
-    return inner_mounts(source, Path("/proc/self/mountinfo").read_text())
+    return inner_mounts(source, read_text("/proc/self/mountinfo"))
 
 
 def some(paths: list[str]) -> str:

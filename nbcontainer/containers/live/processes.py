@@ -6,9 +6,8 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 
-from nbcontainer.linux.procfs import descendants, pid_namespace, started
+from nbcontainer.linux.procfs import descendants, pid_namespace, read_text, started
 
 
 def now() -> float:
@@ -87,7 +86,7 @@ def signal_member(pid: int, group: int, number: signal.Signals) -> None:
 def _takes(pid: int, number: int) -> tuple[bool, bool]:
     """Return whether a process catches a signal, and whether it ignores or blocks it (proc_pid_status(5))."""
     masks = {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in read_text(f"/proc/{pid}/status").splitlines():
         name, _, value = line.partition(":")
         if name in masks:
             masks[name] = int(value, 16)

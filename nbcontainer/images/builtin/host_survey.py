@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from nbcontainer.linux.procfs import Mount, read_mounts
+from nbcontainer.linux.procfs import Mount, read_mounts, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +80,7 @@ def surroundings(store: Path, *, whole: bool) -> Surroundings:
     return Surroundings(
         str(store),
         whole,
-        mounts=tuple(read_mounts(Path("/proc/self/mountinfo").read_text())),
+        mounts=tuple(read_mounts(read_text("/proc/self/mountinfo"))),
         homes=tuple(dict.fromkeys(home for home in homes if home.count("/") > 1 or home in ("/home", "/root"))),
         pythons=tuple(dict.fromkeys(python for python in pythons if Path(python).is_dir())),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbcontainer.errors import LauncherError
+from nbcontainer.linux.procfs import read_text
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.connection import Connection, import_path, lost
@@ -20,6 +20,7 @@ from nbcontainer.sandbox.launcher.spares import Spares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.limited_directories import DirectoryLike
@@ -321,7 +322,7 @@ class Launcher:
 
     def memory(self) -> int:
         """Return the launcher's resident memory in bytes (VmRSS in /proc/PID/status)."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+        for line in read_text(f"/proc/{self.pid}/status").splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         return 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbcontainer.linux.procfs import descendants
+from nbcontainer.linux.procfs import descendants, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def _threads(pid: int) -> Iterator[int]:
 
 
 def _turns(pid: int, thread: int) -> int:
-    for line in Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines():
+    for line in read_text(f"/proc/{pid}/task/{thread}/status").splitlines():
         if line.startswith("voluntary_ctxt_switches:"):
             return int(line.split()[1])
     return 0

@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbcontainer.linux.procfs import read_text
 from nbcontainer.sandbox.diagnosis import Machine, map_advice
 
 _DIGITS = 10
@@ -234,7 +235,7 @@ def granted(path: str | Path, uid: int) -> tuple[int, int] | None:
 def _grants(path: Path) -> list[tuple[str, int, int]]:
     """Return owner, first id and count of every valid line of a subuid(5) file; none if there is no file."""
     try:
-        lines = path.read_text().splitlines()
+        lines = read_text(path).splitlines()
     except OSError:
         return []
     found = []

@@ -11,11 +11,10 @@ import errno
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nbcontainer.linux import mounts
 from nbcontainer.linux.kernel import Kernel
-from nbcontainer.linux.procfs import read_mounts
+from nbcontainer.linux.procfs import read_mounts, read_text
 from nbcontainer.sandbox.userns.idmapped_mounts import clone_tree, map_ids
 
 PARTS_LIMIT = 60
@@ -72,7 +71,7 @@ def volume_trees(source: str, identity: tuple[int, int], namespace: int, limit: 
 def _add(trees: VolumeTrees, source: str, identity: tuple[int, int] | None, namespace: int) -> None:
     if _add_mapped(trees, source, identity, namespace, recursive=True):
         return
-    below = inner_mounts(source, Path("/proc/self/mountinfo").read_text())
+    below = inner_mounts(source, read_text("/proc/self/mountinfo"))
     if not (below and _add_mapped(trees, source, identity, namespace, recursive=False)):
         trees.parts.append(_part(_unmapped(source, identity), source, mapped=False))
     for mount in below:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.linux import procfs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SNMP = """Ip: Forwarding OutNoRoutes
 Ip: 1 {}
@@ -47,3 +53,29 @@ def test_a_zombie_has_ended() -> None:
         assert procfs.birth(pid) == ""
     finally:
         os.waitpid(pid, 0)
+
+
+def test_mounts_have_whatever_names(tmp_path: Path) -> None:
+    """A name in the list of mounts can have any bytes but a space and the end of a line, which the kernel escapes."""
+    line = b"30 1 0:5 / /mnt/%s rw - tmpfs none rw\n"
+    names = [b"caf\351", b"a\x0cb", b"\xc2\x85", b"\xe2\x80\xa8", b"with\\040space"]
+    (tmp_path / "mountinfo").write_bytes(b"".join(line % name for name in names))
+    mounts = procfs.read_mounts(procfs.read_text(tmp_path / "mountinfo"))
+    assert [os.fsencode(mount.target) for mount in mounts] == [b"/mnt/" + name for name in names[:-1]] + [
+        b"/mnt/with space"
+    ]
+
+
+def test_a_process_may_have_whatever_name() -> None:
+    """A process chooses its name (PR_SET_NAME), which is in the file that says what traces it."""
+    child = os.fork()
+    if child == 0:
+        ctypes.CDLL(None).prctl(15, b"\xff", 0, 0, 0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    try:
+        assert procfs.tracer(child, child) == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

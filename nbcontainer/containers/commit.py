@@ -145,7 +145,7 @@ def _layer_record(packed: Mapping[str, Any]) -> LayerRecord:
 
 
 def check_export(workspace: Workspace, target: Path) -> None:
-    """Raise what `export` raises if the host file `target` cannot be written: before what cannot be taken back."""
+    """Raise what `export` raises if the host file `target` cannot be written: before an image is made."""
     compression_of(target)
     outputs.check(workspace.store, target)
 

@@ -102,9 +102,9 @@ KNOWN = {
         RootMount.renew _mark tells_changes
     """,
     PROC: """
-        _facts _command _takes mounted_in Machine.descriptors _text _here look_around _number JoinWatch._is_blocked
+        _facts _command Machine.descriptors _text _here look_around _number JoinWatch._is_blocked
         _has_one_of
-        JoinWatch._init_is_blocked _locked_by Terminal.is_open_as Terminal._wait_of _threads _turns _memory _in_epoll
+        JoinWatch._init_is_blocked _locked_by Terminal.is_open_as Terminal._wait_of _threads _memory _in_epoll
         Standstill._seize boot_id _boot_in
     """,
     USERS: """
@@ -124,7 +124,7 @@ KNOWN = {
     PROBES: """
         ProbeEnvironment._place ProbeEnvironment._fill ProbeEnvironment._close_to_others ProbeEnvironment._give
         ProbeEnvironment.run ProbeEnvironment.map_volume _nearest make_lower open_terminal change_lower discard
-        Machine.read Machine.nested namespace_advice
+        Machine.nested namespace_advice
     """,
     KERNELS: """
         install installed write _replace_files remove _unfinished _remove_unfinished _check_runtime

@@ -23,7 +23,7 @@ from nbcontainer.store import durability, partial_blobs
 from nbcontainer.store.cache_entries import CONTENTS, BadEntry, Cache
 from nbcontainer.store.ended_jobs import note_dead
 from nbcontainer.store.errors import store_error
-from nbcontainer.store.locks import open_lock, try_lock
+from nbcontainer.store.locks import keep, open_lock, release, try_lock
 from nbcontainer.store.sessions import CleanMark
 
 if TYPE_CHECKING:
@@ -226,10 +226,10 @@ def _written(states: States, record: Record) -> State | None:
 def _locked(stack: contextlib.ExitStack, path: Path) -> bool:
     """Hold a container's lock until `stack` ends; return whether that was possible."""
     try:
-        fd = open_lock(path / "lock")
+        fd = keep(open_lock(path / "lock"))
     except OSError:
         return False
-    stack.callback(os.close, fd)
+    stack.callback(release, fd)
     return try_lock(fd)
 
 

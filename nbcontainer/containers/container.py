@@ -184,6 +184,7 @@ class Container:
         If another cell runs in the container, `wait` is called, and this waits for the end of that cell, as
         `lock_in_place` does.
         """
+        self.workspace.check_process()
         if self.anonymous:
             if self.saved:
                 self._finish_apply()

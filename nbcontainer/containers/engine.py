@@ -110,7 +110,6 @@ class Engine(Workspace):
         """The template of the last cell, and what it was made of (`nbcontainer.containers.cells.template`)."""
         self._ending = False
         self._anonymous: Container | None = None
-        self._owner = os.getpid()
         self._groups: list[Group] = []
         self._allocated = 0
         """How many containers cells have taken so far."""

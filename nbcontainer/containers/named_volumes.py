@@ -32,6 +32,7 @@ from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.spec import CACHE_LABEL, NamedVolume, Volume, check_volume_name
 from nbcontainer.store import writable
 from nbcontainer.store.errors import store_error
+from nbcontainer.store.locks import keep, release
 from nbcontainer.store.modes import keep_open
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def list_all(workspace: Workspace) -> list[VolumeRecord]:
 def in_use(volume: VolumeRecord) -> bool:
     """Return whether a cell uses the volume now, in any process."""
     try:
-        os.close(_locked(volume.path, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        release(_locked(volume.path, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
         return True
     except OSError:
@@ -208,7 +209,7 @@ def _named(workspace: Workspace, container: Container, wanted: NamedVolume) -> I
     path = store.path / VOLUMES / wanted.name
     with contextlib.ExitStack() as stack:
         try:
-            stack.callback(os.close, _ready(workspace, container, path, wanted))
+            stack.callback(release, _ready(workspace, container, path, wanted))
             volume = _volume(store, path, wanted)
         except OSError as error:
             raise store_error(f"use the volume '{wanted.name}'", path, error) from error
@@ -238,7 +239,7 @@ def _filled(workspace: Workspace, container: Container, path: Path, wanted: Name
         fcntl.flock(lock, fcntl.LOCK_SH)  # not atomic (flock(2)): the volume may be removed before it is held
         _check_same(lock, path)
     except BaseException:
-        os.close(lock)
+        release(lock)
         raise
     return lock
 
@@ -367,12 +368,12 @@ def _forget(store: Store, path: Path) -> None:
 
 def _locked(path: Path, operation: int) -> int:
     """Return a descriptor that holds a volume's lock. Raises `BlockingIOError`, and `OSError` if the volume is gone."""
-    fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = keep(os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
         fcntl.flock(fd, operation)
         _check_same(fd, path)
     except BaseException:
-        os.close(fd)
+        release(fd)
         raise
     return fd
 
@@ -390,4 +391,4 @@ def _exclusively(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(fd)
+        release(fd)

@@ -26,7 +26,7 @@ from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.cache_entries import Cache
 from nbcontainer.store.errors import store_error
-from nbcontainer.store.locks import lock_in_place
+from nbcontainer.store.locks import lock_in_place, release
 from nbcontainer.store.modes import keep_open
 
 if TYPE_CHECKING:
@@ -392,4 +392,4 @@ def locked(path: Path | str, wait: Wait | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(fd)
+        release(fd)

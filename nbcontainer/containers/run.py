@@ -152,6 +152,7 @@ def run_in(
     In every case, all its processes end. What it wrote is a layer of the container, if it wrote anything; if
     not `keep`, it is discarded, and the container has no cell more.
     """
+    engine.check_process()
     engine.background.keep_pace()
     request = surrounded(engine, request, image, streams)
     asked = request.options

@@ -75,7 +75,14 @@ class Workspace:
         self.doubtful: list[str] = []
         self.isolations: dict[str, tuple[StateId, Callable[[], dict[str, Any]]]] = {}
         self._host_launcher: Launcher | None = None
+        self._owner = os.getpid()
         self._lock = threading.RLock()
+
+    def check_process(self) -> None:
+        """Raise `ContainerError` in a child by fork(2): containers and files that are ready are its parent's."""
+        if self._owner != os.getpid():
+            problem = "a container, or an engine, was opened before this process was forked"
+            raise ContainerError(problem, hint="open it here: `nbcontainer.get(NAME)`; or start processes by spawn")
 
     def later(self, task: Callable[[], object]) -> None:
         """See `Runner`: queue a task for the background thread."""

@@ -24,6 +24,40 @@ _FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, pid
 _TURN = 0.02  # seconds between two attempts of a wait that can be ended
 
 
+_kept: set[int] = set()
+"""The descriptors by which this process holds locks. A lock is of an open file description, which a fork(2) shares."""
+
+
+def keep(fd: int) -> int:
+    """Note that this process holds, or is about to take, the lock of a descriptor (flock(2)); return the descriptor.
+
+    A child by fork(2) closes it at once: else it would hold the lock after this process has ended. `release` it.
+    """
+    _kept.add(fd)
+    return fd
+
+
+def release(fd: int) -> None:
+    """Unlock and close a kept descriptor: a child may have it open still. In a child by fork(2) it is closed."""
+    if fd not in _kept:
+        return
+    _kept.discard(fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+def _drop_parents() -> None:
+    for fd in _kept:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _kept.clear()
+
+
+os.register_at_fork(after_in_child=_drop_parents)
+
+
 class StoreLock:
     """The lock of one store, on the file `path` (host). Thread-safe.
 
@@ -45,14 +79,14 @@ class StoreLock:
         if getattr(self._held, "exclusive", False):
             yield
             return
-        fd = open_lock(self._path)
+        fd = keep(open_lock(self._path))
         try:
             fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             self._held.exclusive = not shared
             yield
         finally:
             self._held.exclusive = False
-            os.close(fd)
+            release(fd)
 
 
 class Presence:
@@ -161,7 +195,7 @@ def try_lock(fd: int) -> bool:
 
 
 def lock_in_place(path: Path | str, wait: Wait | None = None) -> int:
-    """Lock the file at `path` (host) exclusively; return its descriptor, which the caller closes.
+    """Lock the file at `path` (host) exclusively; return its descriptor, which the caller gives to `release`.
 
     A file that was renamed or removed before this had the lock is released, and the one at the path is locked. If
     another descriptor has it locked, `wait` is called once, and this waits; without `wait`, that is a
@@ -170,7 +204,7 @@ def lock_in_place(path: Path | str, wait: Wait | None = None) -> int:
     """
     check = None
     while True:
-        fd = open_lock(path)
+        fd = keep(open_lock(path))
         try:
             if not try_lock(fd):
                 if wait is None:
@@ -180,9 +214,9 @@ def lock_in_place(path: Path | str, wait: Wait | None = None) -> int:
             if _is_at(path, fd):
                 return fd
         except BaseException:
-            os.close(fd)
+            release(fd)
             raise
-        os.close(fd)
+        release(fd)
 
 
 def _wait_for(fd: int, check: Callable[[], None] | None) -> None:

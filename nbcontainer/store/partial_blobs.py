@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
 from nbcontainer.oci.descriptors import algorithm_of
-from nbcontainer.store.locks import try_lock
+from nbcontainer.store.locks import keep, release, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Partial:
         looked_again = False
         while True:
             self._prepare(candidate)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            fd = keep(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
             try:
                 while not try_lock(fd):
                     self._tracker.show()
@@ -97,9 +97,9 @@ class Partial:
                         looked_again = True  # once: a blob with too many names cannot be linked
                         self.path.unlink()
             except BaseException:
-                os.close(fd)
+                release(fd)
                 raise
-            os.close(fd)  # the process that had it locked has moved it to the blobs, or removed it
+            release(fd)  # the process that had it locked has moved it to the blobs, or removed it
 
     def resume(self) -> None:
         """Hash the bytes that the file has at first, so that `finish` checks all; wrong ones are dropped.
@@ -123,13 +123,13 @@ class Partial:
         """
         with self._store.incoming() as (path, made):
             try_lock(made)  # nothing else has this file
-            fresh = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC)  # the lock is that of both (flock(2))
+            fresh = keep(fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC))  # the lock is that of both (flock(2))
             try:
                 path.rename(self.path)
             except BaseException:
-                os.close(fresh)
+                release(fresh)
                 raise
-        os.close(self.fd)
+        release(self.fd)
         self.fd, self.have, self.resumed, self._failed = fresh, 0, False, False
         self._hash = hashlib.new(algorithm_of(self.blob.digest))
 
@@ -193,7 +193,7 @@ class Partial:
             with contextlib.suppress(FileNotFoundError):
                 if self.path.stat().st_ino == os.fstat(self.fd).st_ino:
                     self.path.unlink()
-        os.close(self.fd)
+        release(self.fd)
         self.fd = -1
 
 
@@ -205,12 +205,12 @@ def left_over(store: Store, seconds: float = KEPT, remove: Callable[[Path], None
     found = []
     for path in (store.path / "partial").iterdir():
         with contextlib.suppress(OSError):
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = keep(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
             try:
                 if time.time() - os.fstat(fd).st_mtime >= seconds and try_lock(fd):
                     if remove is not None:
                         remove(path)
                     found.append(path)
             finally:
-                os.close(fd)
+                release(fd)
     return found

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.store.atomic_files import replace_file
+from nbcontainer.store.locks import keep, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ class Sessions:
             name = secrets.token_hex(3)
             path = self._folder / name
             try:
-                self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                self._fd = keep(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
             except FileExistsError:
                 continue
             fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -98,14 +99,14 @@ class Sessions:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(self._fd).st_ino:
                     return name
-            os.close(self._fd)
+            release(self._fd)
 
     def close(self) -> None:
         """End this process's session. Idempotent."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 (self._folder / self.name).unlink()
-            os.close(self._fd)
+            release(self._fd)
             self._fd = -1
 
     def dead(self, see: Callable[[Any], None] | None = None) -> set[str]:

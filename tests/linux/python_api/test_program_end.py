@@ -73,3 +73,33 @@ print([one.text for one in results], [event.text for event in events], file=sys.
 def test_a_fork_ends_nothing_of_its_parents(tmp_path: Path) -> None:
     """A copy of this process drops its copies of a map and of a stream: the items and the run belong to the parent."""
     assert ended(tmp_path, FORKED) == (0, "['done\\n', 'done\\n'] ['done\\n']")
+
+
+USED_IN_A_CHILD = """
+import multiprocessing, nbcontainer, os, sys
+def work(name):
+    try:
+        return objects[name].run(["sh", "-c", "echo > /mine"]).text
+    except nbcontainer.NbcontainerError as error:
+        return f"{error.message[:30]}"
+objects = {name: nbcontainer.create("busybox", name=f"{name}-{os.getpid()}") for name in "ab"}
+for one in objects.values():
+    one.run(["true"])
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    said = pool.map(work, objects)
+    again = [one.run(script="echo again").text for one in objects.values()]
+    job = objects["a"].start(["sleep", "1000"])
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    objects["a"].stop()
+    again += [one.run(script="echo free").text for one in objects.values()]
+for one in objects.values():
+    one.remove()
+print(said, again, file=sys.stderr)
+"""
+
+
+@pytest.mark.usefixtures("default")
+def test_a_container_belongs_to_the_process_that_opened_it(tmp_path: Path) -> None:
+    """A child by fork(2) that uses one gets an error and changes nothing; while a child lives, its parent goes on."""
+    said = (["a container, or an engine, was"] * 2, ["again\n"] * 2 + ["free\n"] * 2)
+    assert ended(tmp_path, USED_IN_A_CHILD) == (0, f"{said[0]} {said[1]}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.store.locks import lock_in_place, open_lock, try_lock
+from nbcontainer.store.locks import StoreLock, lock_in_place, open_lock, release, try_lock
 from tests.running import open_descriptors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -30,6 +33,60 @@ def is_locked(path: Path) -> bool:
         return not try_lock(fd)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def child() -> Iterator[None]:
+    """A child by fork(2), which lives as long as the block lasts."""
+    hold, let_go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(let_go)
+        os.read(hold, 1)
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.close(let_go)
+        os.waitpid(pid, 0)
+        os.close(hold)
+
+
+def test_a_released_lock_is_free_though_a_child_runs_on(lock: Path) -> None:
+    """A lock is of an open file description, which a child by fork(2) shares."""
+    held, store = lock_in_place(lock), StoreLock(lock.parent / "lock")
+    with child():
+        assert is_locked(lock)
+        release(held)
+        assert not is_locked(lock)
+    with store.hold():
+        living = contextlib.ExitStack()
+        living.enter_context(child())
+    with living:
+        assert not is_locked(lock)
+
+
+def test_no_lock_outlives_its_process_in_a_child(lock: Path) -> None:
+    """A process that is killed leaves a child, and no lock."""
+    said, say = os.pipe()
+    hold, let_go = os.pipe()
+    if (holder := os.fork()) == 0:
+        os.close(let_go)
+        lock_in_place(lock)
+        if os.fork() == 0:
+            os.write(say, b"1")
+            os.read(hold, 1)
+            os._exit(0)
+        signal.pause()
+    try:
+        assert os.read(said, 1) == b"1"
+        assert is_locked(lock)
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        assert not is_locked(lock)
+    finally:
+        for fd in (let_go, hold, said, say):
+            os.close(fd)
 
 
 def test_a_lock_that_is_held_is_an_error_or_awaited(lock: Path) -> None:

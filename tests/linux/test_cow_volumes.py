@@ -358,6 +358,36 @@ def test_the_verbs_show_changes_and_texts(scene: Scene) -> None:
     assert "wrote 3 paths to" in scene.verb("apply", scene.name, "--force")
 
 
+def test_an_error_of_the_second_volume_names_the_first(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One volume after the other is written: the error says which ones are."""
+    other, write = tmp_path / "other", volume_changes._write
+    other.mkdir()
+    scene.cell("echo 1 > /data/new; echo 1 > /other/new", f"{other}:/other:cow")
+
+    def fail(container: Any, state: Any, *, force: bool) -> dict[str, Any]:
+        if state.target == "/other":
+            raise ChangesRefused("the disk is full")
+        return write(container, state, force=force)
+
+    monkeypatch.setattr(volume_changes, "_write", fail)
+    with pytest.raises(ChangesRefused, match=f"^the disk is full; what was changed in {scene.data} is written"):
+        scene.apply()
+    assert (scene.data / "new").exists()
+    assert not (other / "new").exists()
+
+
+@pytest.mark.slow
+def test_no_change_of_the_end_of_a_line_is_hidden(scene: Scene) -> None:
+    """Only a line feed ends a line: what a person reads before `apply` shows any other change of one."""
+    (scene.data / "a").write_text("# comment\ncheck || exit 1\nrun\n")
+    scene.cell("printf '# comment\\013check || exit 1\\nrun' > /data/a")
+    lines = scene.verb("changes", scene.name, "--text").split("\n")
+    assert "-check || exit 1" in lines
+    assert "\\ No newline at end of file" in lines
+
+
 @pytest.mark.slow
 def test_the_directory_must_be_the_same_one(scene: Scene) -> None:
     """Another directory at the path, or a link, is refused: by the next cell and by `apply`."""

@@ -105,6 +105,21 @@ def test_the_next_cell_sees_the_files_of_the_host_after_a_killed_apply(
     assert (scene.data / "a").read_text() == "once more\n"
 
 
+def test_what_cannot_be_moved_back_is_kept_and_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every verb for changes says where the host's own file is, until it has its place; none removes it."""
+    before = killed(scene, monkeypatch, done=False)
+    (scene.data / "a").rename(scene.data / "elsewhere")
+    for do in (scene.changes, scene.apply, lambda: volume_changes.discard(scene.made)):
+        with pytest.raises(ChangesRefused, match=r"cannot move 'a' back .*: it is kept at '.*/\.nbcontainer-apply-"):
+            do()
+    (staging,) = scene.data.glob(".nbcontainer-apply-*")
+    assert [path.read_text() for path in staging.iterdir() if path.is_file()].count("of the host\n") == 1
+    (scene.data / "elsewhere").rename(scene.data / "a")
+    scene.changes()
+    assert tree(scene.data) == before
+    assert scene.nothing_is_left()
+
+
 def test_what_the_host_changes_after_a_killed_apply_is_in_conflict(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

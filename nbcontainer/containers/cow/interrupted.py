@@ -76,14 +76,39 @@ def finish(container: Container) -> None:
         return
     if not done:  # whatever states follow
         _write(container, f"{state_id} {_NEVER} {number}")
+    recover(container, state, done=done)
+    place.unlink()
+
+
+class NotMovedBack(ChangesRefused):
+    """Files of the host are in the staging directory of an `apply` that was interrupted, and cannot be moved back."""
+
+
+def recover(container: Container, state: VolumeState, *, done: bool = False) -> None:
+    """Remove what an `apply` of one volume left on the host; move everything back if it was not `done`.
+
+    Raises `NotMovedBack`, and then nothing of the host's is removed; and what a sandbox raises, `OSError`.
+    """
     workspace = container.workspace
     with directories.opened(workspace, state) as (tree, _):
         arguments = {"token": token(container, state), "done": done}
-        moved = directories.run(workspace, volume_jobs.recover, tree, state.layers, **arguments)
-    if moved:
+        found = directories.run(workspace, volume_jobs.recover, tree, state.layers, **arguments)
+    if found["moved_back"]:
         with contextlib.suppress(OSError):  # then `--force` is needed
-            note_moved_back(workspace, state.layers[-1], moved)
-    place.unlink()
+            note_moved_back(workspace, state.layers[-1], found["moved_back"])
+    if found["left"]:
+        path, staged = found["left"][0]
+        raise _not_moved_back(state, path, staged, len(found["left"]) - 1)
+
+
+def _not_moved_back(state: VolumeState, path: str, staged: str, more: int) -> NotMovedBack:
+    kept, staging = repr(f"{state.source}/{staged}"), repr(f"{state.source}/{staged.rpartition('/')[0]}")
+    others = f", like {more} more" if more else ""
+    if not path:
+        problem = f"an interrupted `apply` left {kept}, and its log is damaged"
+        return NotMovedBack(problem, hint="move your files from there to their places, and remove it")
+    problem = f"an interrupted `apply` cannot move {path!r} back to {state.source}: it is kept at {kept}{others}"
+    return NotMovedBack(problem, hint=f"move it to its place, remove {staging}, and try again")
 
 
 def _volume(container: Container, state_id: str, number: int) -> VolumeState:

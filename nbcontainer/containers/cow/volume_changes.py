@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from nbcontainer.containers.cow.attaching import note_moved_back, read_moved_bac
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.errors import ChangesRefused, NbcontainerError
+from nbcontainer.images.comparison.unified_diffs import unified
 from nbcontainer.images.cow import volume_jobs
 from nbcontainer.oci import timestamps
 from nbcontainer.outcome import Outcome, Reason
@@ -78,28 +78,41 @@ def unified_diffs(container: Container, changes: VolumeChanges) -> Iterator[str]
             inside = [path.removeprefix(top) for path in paths if path.startswith(top)]
             for path, old, new in _run(container, state, volume_jobs.contents, paths=inside):
                 where = os.path.join(state.source, path)  # noqa: PTH118 - a text
-                lines = (old.splitlines(), new.splitlines())
-                yield from difflib.unified_diff(*lines, where, _inside(state, path), lineterm="")
+                lines = unified(old, new)
+                yield from (f"--- {where}", f"+++ {_inside(state, path)}")
+                yield from ["(too many lines differ to show them)"] if lines is None else lines
 
 
 def apply(container: Container, *, force: bool = False) -> Applied:
     """Write the changes to the host's directories; with `force`, also over the host's own changes.
 
-    Nothing is written if there is a conflict in any directory. Raises `ContainerBusy`, `ChangesRefused`, `StoreError`,
-    and what a sandbox raises.
+    Nothing is written if there is a conflict in any directory. If a later directory fails, the error names those that
+    are written. Raises `ContainerBusy`, `ChangesRefused`, `StoreError`, and what a sandbox raises.
     """
-    with _used(container) as states:
+    with _used(container, applies=True) as states:
         if not states:
             raise _nothing(container, "apply")
         _check(container, states, force=force)
         written = lost = 0
-        for state in states:
-            with _marked(container, state):
+        for number, state in enumerate(states):
+            with _naming(states[:number]), _marked(container, state):
                 found = _write(container, state, force=force)
                 _refuse_conflicts(container, state, found["conflicts"])
                 _settle(container, "apply", (state,))
             written, lost = written + found["written"], lost + found["lost"]
         return Applied(written, tuple(state.source for state in states), lost)
+
+
+@contextlib.contextmanager
+def _naming(written: tuple[VolumeState, ...]) -> Iterator[None]:
+    """Add to an error which directories have been written before it."""
+    try:
+        yield
+    except ChangesRefused as error:
+        if not written:
+            raise
+        places = ", ".join(state.source for state in written)
+        raise ChangesRefused(f"{error.message}; what was changed in {places} is written", hint=error.hint) from error
 
 
 def discard(container: Container) -> int:
@@ -111,8 +124,12 @@ def discard(container: Container) -> int:
         if not states:
             raise _nothing(container, "discard")
         for state in states:
-            with contextlib.suppress(ChangesRefused):  # the directory is gone
-                _run(container, state, volume_jobs.recover, token=interrupted.token(container, state))
+            try:
+                interrupted.recover(container, state)
+            except interrupted.NotMovedBack:
+                raise
+            except ChangesRefused:
+                pass  # the directory is gone
         _settle(container, "discard", states)
         return len(states)
 
@@ -128,10 +145,19 @@ def _nothing(container: Container, verb: str) -> ChangesRefused:
 
 
 @contextlib.contextmanager
-def _used(container: Container) -> Iterator[tuple[VolumeState, ...]]:
-    """Yield the volumes with changes, while the container's lock is held. Raises `ContainerBusy`."""
+def _used(container: Container, *, applies: bool = False) -> Iterator[tuple[VolumeState, ...]]:
+    """Yield the volumes with changes, while the container's lock is held. Raises `ContainerBusy`, `NotMovedBack`.
+
+    What an interrupted `apply` left is finished first: if that fails for whatever reason, nothing new `applies`.
+    """
     container.check_not_running()
     with container.use():
+        if container.applying:
+            try:
+                interrupted.finish(container)
+            except (NbcontainerError, OSError) as error:
+                if applies or isinstance(error, interrupted.NotMovedBack):
+                    raise
         yield tuple(state for state in container.record.volumes if state.layers)
 
 

@@ -112,3 +112,32 @@ def renameat2(old: int, old_name: bytes, new: int, new_name: bytes, flags: int) 
     """Rename between two open directories (renameat2(2), Linux 3.15). Raises `OSError`: EINVAL if not supported."""
     path = os.fsdecode(new_name)
     syscall("renameat2", int_(old), old_name, int_(new), new_name, unsigned(flags), path=path)
+
+
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+
+ASIDE = b".old"
+"""The end of the name of what `exchange` takes away, while it is between both names."""
+
+
+def rename_new(old: int, old_name: bytes, new: int, new_name: bytes) -> None:
+    """Rename to a name that does not exist. Raises `OSError`."""
+    try:
+        renameat2(old, old_name, new, new_name, RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED or look(new, new_name) is not None:
+            raise
+        os.rename(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)  # NFS, and others without flags
+
+
+def exchange(stage: int, name: bytes, folder: int, leaf: bytes) -> None:
+    """Exchange `name` in the directory `stage` with `leaf` in `folder`. Raises `OSError`."""
+    try:
+        renameat2(stage, name, folder, leaf, RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        # Without it, the name is missing for a moment.
+        os.rename(leaf, name + ASIDE, src_dir_fd=folder, dst_dir_fd=stage)
+        os.rename(name, leaf, src_dir_fd=stage, dst_dir_fd=folder)
+        os.rename(name + ASIDE, name, src_dir_fd=stage, dst_dir_fd=stage)

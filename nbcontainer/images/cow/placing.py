@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 from nbcontainer.images.cow.before import Before
 from nbcontainer.images.cow.below import (
     DIRECTORY,
-    RENAME_EXCHANGE,
-    RENAME_NOREPLACE,
+    exchange,
     look,
     opened,
     parent,
-    renameat2,
+    rename_new,
     walk,
 )
 from nbcontainer.images.cow.comparing import MEANWHILE, STAGING, compare, is_new_on_both
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 _CHANGED = frozenset({errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
 """What a rename fails with if another program has changed the directory or the name."""
-
-_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 
 @dataclass
@@ -101,6 +98,22 @@ def staging_area(view: View, token: bytes) -> StagingArea:
     return StagingArea(view, _place(view), STAGING + token)
 
 
+def left_area(view: View, token: bytes) -> StagingArea:
+    """Return the staging directory that an interrupted run has made, or the one for these changes.
+
+    What that run wrote, or what the host did since, can have changed which directory is the deepest one.
+    """
+    place = _deepest(view)
+    while True:
+        area = StagingArea(view, place, STAGING + token)
+        if not place:
+            return area
+        with contextlib.suppress(OSError):
+            if look(view.tree, area.path) is not None:
+                return area
+        place = place.rpartition(b"/")[0]
+
+
 def _write(
     view: View, found: Comparison, area: StagingArea, moved_back: dict[bytes, Before], *, force: bool
 ) -> Applied:
@@ -143,14 +156,20 @@ def _facts(view: View, paths: Sequence[bytes]) -> dict[bytes, Before]:
 
 
 def _place(view: View) -> bytes:
-    """Return the deepest directory that all changes are in: the user may not be able to write above it."""
+    """Return the host's deepest directory that all changes are in: the user may not be able to write above it."""
+    found = _deepest(view)
+    while found and ((host := look(view.tree, found)) is None or not stat.S_ISDIR(host.st_mode)):
+        found = found.rpartition(b"/")[0]
+    return found
+
+
+def _deepest(view: View) -> bytes:
+    """Return the deepest directory that all changes are in, by their paths."""
     found: bytes | None = None
     for path, entry in view.entries.items():
         if entry.kind != Kind.DIRECTORY:
             above = path.rpartition(b"/")[0]
             found = above if found is None else _common(found, above)
-    while found and ((host := look(view.tree, found)) is None or not stat.S_ISDIR(host.st_mode)):
-        found = found.rpartition(b"/")[0]
     return found or b""
 
 
@@ -169,12 +188,12 @@ def _move(view: View, area: StagingArea, action: Action, name: bytes, *, force: 
     try:
         with parent(view.tree, action.path) as (folder, leaf):
             if action.host is None:
-                _rename_new(area.fd, name, folder, leaf)
+                rename_new(area.fd, name, folder, leaf)
                 return _Moved(action.path, name, before=False, after=True)
             if after:
-                _exchange(area, name, folder, leaf)
+                exchange(area.fd, name, folder, leaf)
             else:
-                _rename_new(folder, leaf, area.fd, name)
+                rename_new(folder, leaf, area.fd, name)
     except OSError as error:
         if error.errno not in _CHANGED:
             raise
@@ -184,28 +203,6 @@ def _move(view: View, area: StagingArea, action: Action, name: bytes, *, force: 
         _restore(view, area, [moved], [])
         raise ChangedMeanwhile(action.path)
     return moved
-
-
-def _rename_new(old: int, old_name: bytes, new: int, new_name: bytes) -> None:
-    """Rename to a name that does not exist. Raises `OSError`."""
-    try:
-        renameat2(old, old_name, new, new_name, RENAME_NOREPLACE)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED or look(new, new_name) is not None:
-            raise
-        os.rename(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)  # NFS, and others without flags
-
-
-def _exchange(area: StagingArea, name: bytes, folder: int, leaf: bytes) -> None:
-    try:
-        renameat2(area.fd, name, folder, leaf, RENAME_EXCHANGE)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        # Without it, the name is missing for a moment.
-        os.rename(leaf, name + b".old", src_dir_fd=folder, dst_dir_fd=area.fd)
-        os.rename(name, leaf, src_dir_fd=area.fd, dst_dir_fd=folder)
-        os.rename(name + b".old", name, src_dir_fd=area.fd, dst_dir_fd=area.fd)
 
 
 def _is_what_was_compared(view: View, area: StagingArea, action: Action, name: bytes) -> bool:
@@ -238,11 +235,11 @@ def _restore(view: View, area: StagingArea, moved: list[_Moved], merged: list[Me
 def _move_back(view: View, area: StagingArea, one: _Moved) -> None:
     with parent(view.tree, one.path) as (folder, leaf):
         if one.before and one.after:
-            _exchange(area, one.name, folder, leaf)
+            exchange(area.fd, one.name, folder, leaf)
         elif one.before:
-            _rename_new(area.fd, one.name, folder, leaf)
+            rename_new(area.fd, one.name, folder, leaf)
         else:
-            _rename_new(folder, leaf, area.fd, one.name)
+            rename_new(folder, leaf, area.fd, one.name)
 
 
 def _set_times(view: View, found: Comparison, *, undone: bool) -> None:

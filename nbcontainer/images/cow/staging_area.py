@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LOG = b"log"
 """The file in the staging directory that says what is moved."""
 
+LOG_LIMIT = 256 << 20
+"""The most bytes of the log."""
+
 _MAKE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _CHUNK = 1 << 20
@@ -98,11 +101,15 @@ class StagingArea:
             moves.append([os.fsdecode(action.path), before, after, *facts])
         times = [(os.fsdecode(one.path), one.host.st_mtime_ns) for one in stay if one.host is not None]
         found = {"moves": moves, "merges": [one.to_json() for one in merges], "times": times}
-        target = os.open(LOG, _MAKE, 0o600, dir_fd=self.fd)
+        data = json.dumps(found).encode()
+        if len(data) > LOG_LIMIT:
+            raise OSError(errno.EFBIG, "there are too many changes to undo them after an interruption")
+        target = os.open(LOG + b".new", _MAKE, 0o600, dir_fd=self.fd)
         try:
-            write_all(target, json.dumps(found).encode())
+            write_all(target, data)
         finally:
             os.close(target)
+        os.rename(LOG + b".new", LOG, src_dir_fd=self.fd, dst_dir_fd=self.fd)  # whole, or not there
 
     def fill(self, action: Action, name: bytes) -> None:
         """Make what an action writes, under `name` in the directory. Raises `OSError`."""

@@ -23,12 +23,14 @@ _EMPTY = b""
 def both(tree: int, layers: Sequence[int], entries: Entries, path: bytes) -> tuple[str, str] | None:
     """Return the texts of a file in the host's directory and in the volume; empty for one that is not there.
 
-    None if one is not a small text file.
+    None if one is not a small text file, or if the volume does not change it.
     """
     entry = entries.get(path)
+    if entry is None:
+        return None
     old = _read(tree, path)
-    new = _read(layers[entry.layer], path) if entry is not None and stat.S_ISREG(entry.facts.st_mode) else _EMPTY
-    if old is None or new is None or (entry is not None and entry.is_directory):
+    new = _read(layers[entry.layer], path) if stat.S_ISREG(entry.facts.st_mode) else _EMPTY
+    if old is None or new is None or entry.is_directory:
         return None
     try:
         return old.decode(), new.decode()

@@ -168,14 +168,15 @@ def apply(files: Sequence[int], _: Progress, *, facts: HostFacts, token: str, fo
     }
 
 
-def recover(files: Sequence[int], _: Progress, *, token: str, done: bool = False) -> dict[str, list[int]]:
+def recover(files: Sequence[int], _: Progress, *, token: str, done: bool = False) -> dict[str, Any]:
     """Remove the staging directory of an `apply`; unless that is `done`, move back what it has moved.
 
-    Return the facts of what was moved back, as `apply` does.
+    Return the facts of what was `moved_back`, as `apply` does, and pairs of what is `left` (`recovering.Recovered`).
     """
     view = _view(files, _NO_FACTS)
-    found = recovering.recover(view, placing.staging_area(view, token.encode()), done=done)
-    return _facts(found.moved_back)
+    found = recovering.recover(view, placing.left_area(view, token.encode()), done=done)
+    left = [[os.fsdecode(path), os.fsdecode(place)] for path, place in found.left]
+    return {"moved_back": _facts(found.moved_back), "left": left}
 
 
 def _facts(own: dict[bytes, before.Before]) -> dict[str, list[int]]:

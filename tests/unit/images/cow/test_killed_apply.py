@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from nbcontainer.images.cow import comparing, merged, placing, recovering
+from nbcontainer.images.cow import below, comparing, merged, placing, recovering
 from nbcontainer.images.cow.before import Before
 from nbcontainer.images.cow.below import renameat2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+Found = TypeVar("Found")
 
 MOVES = 5
 """The renames that these changes take."""
@@ -57,11 +59,11 @@ def names(top: Path) -> list[str]:
     return sorted(path.name for path in top.iterdir())
 
 
-def on_view(data: Path, layer: Path, act: Callable[[comparing.View], None]) -> None:
+def on_view(data: Path, layer: Path, act: Callable[[comparing.View], Found]) -> Found:
     """Call a function on the changes of a layer to a directory."""
     fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (data, layer)]
     try:
-        act(comparing.View(fds[0], fds[1:], merged.merge(fds[1:]), {}, LATER))
+        return act(comparing.View(fds[0], fds[1:], merged.merge(fds[1:]), {}, LATER))
     finally:
         for fd in fds:
             os.close(fd)
@@ -72,9 +74,9 @@ def apply(view: comparing.View) -> None:
     assert placing.apply(view, b"test").conflicts == []
 
 
-def recover(view: comparing.View) -> None:
-    """Move everything back."""
-    recovering.recover(view, placing.staging_area(view, b"test"))
+def recover(view: comparing.View) -> list[tuple[bytes, bytes]]:
+    """Move everything back; return what is left."""
+    return recovering.recover(view, placing.left_area(view, b"test")).left
 
 
 def killed_at(number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -86,7 +88,7 @@ def killed_at(number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPa
             os.kill(os.getpid(), signal.SIGKILL)
         renameat2(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(placing, "renameat2", rename)
+    monkeypatch.setattr(below, "renameat2", rename)
     pid = os.fork()
     if pid == 0:
         try:
@@ -124,6 +126,89 @@ def test_a_killed_apply_is_moved_back(number: int, data: Path, layer: Path, monk
     assert names(data) == ["a", "b", "gone", "sub"]
 
 
+def test_what_cannot_be_moved_back_is_kept(data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the host, whose place something else has by now, stays in the staging directory, and is named."""
+    assert killed_at(MOVES - 1, data, layer, monkeypatch) == signal.SIGKILL
+    (data / "a").rename(data / "elsewhere")
+    left = on_view(data, layer, recover)
+    assert [path for path, _ in left] == [b"a"]
+    kept = data / os.fsdecode(left[0][1])
+    assert kept.read_text() == "a of the host\n"
+    (data / "elsewhere").rename(data / "a")
+    assert on_view(data, layer, recover) == []
+    assert (data / "a").read_text() == "a of the host\n"
+    assert names(data) == ["a", "b", "gone", "sub"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "\0"])
+def test_nothing_is_removed_by_a_damaged_log(
+    text: str, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a log that cannot be read stands for is not known: the files beside it can be the host's."""
+    assert killed_at(MOVES - 1, data, layer, monkeypatch) == signal.SIGKILL
+    (area,) = data.glob(".nbcontainer-apply-*")
+    (area / "log").write_text(text)
+    before = names(area)
+    assert on_view(data, layer, recover) == [(b"", os.fsencode(area.name))]
+    assert names(area) == before
+
+
+@pytest.mark.parametrize("steps", range(3))
+def test_a_killed_exchange_without_flags_is_moved_back(
+    steps: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an exchange is three renames, a kill between two of them loses nothing, and is moved back without flags."""
+    before, count, rename = tree(data), iter(range(1000)), os.rename
+
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    def killed(*words: Any, **keywords: Any) -> None:
+        if words[0].endswith(b".new"):  # the log
+            rename(*words, **keywords)
+            return
+        if next(count) == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(*words, **keywords)
+
+    monkeypatch.setattr(below, "renameat2", refuse)
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(os, "rename", killed)
+        try:
+            on_view(data, layer, apply)
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert on_view(data, layer, recover) == []
+    assert tree(data) == before
+
+
+def test_a_run_that_made_the_deepest_directory_is_moved_back(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The staging directory is beside a directory that the host did not have, and has after the move."""
+    layer, before, count = tmp_path / "layer", names(data), iter(range(1000))
+    (layer / "n" / "deep").mkdir(parents=True)
+    (layer / "n" / "deep" / "f").write_text("new\n")
+
+    def killed(_: int) -> None:
+        if next(count) == 1:  # after the moves
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(placing, "syncfs", killed)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            on_view(data, layer, apply)
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert (data / "n" / "deep" / "f").exists()
+    assert on_view(data, layer, recover) == []
+    assert names(data) == before
+
+
 @pytest.mark.parametrize("number", range(MOVES))
 def test_a_failing_rename_moves_everything_back(
     number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +221,7 @@ def test_a_failing_rename_moves_everything_back(
             raise OSError(28, "No space left on device")
         renameat2(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(placing, "renameat2", rename)
+    monkeypatch.setattr(below, "renameat2", rename)
     with pytest.raises(OSError, match="No space"):
         on_view(data, layer, apply)
     assert tree(data) == before
@@ -163,7 +248,7 @@ def test_what_was_moved_back_is_not_a_change_of_the_host(
     def conflicts(view: comparing.View) -> None:
         found.extend(path for path, _ in placing.apply(replace(view, began=began, moved_back=own), b"test").conflicts)
 
-    monkeypatch.setattr(placing, "renameat2", rename)
+    monkeypatch.setattr(below, "renameat2", rename)
     with pytest.raises(OSError, match="No space"):
         on_view(data, layer, fail)
     monkeypatch.undo()
@@ -187,7 +272,7 @@ def test_a_file_system_without_exchange_is_written_too(
     def rename(*_: object) -> None:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(placing, "renameat2", rename)
+    monkeypatch.setattr(below, "renameat2", rename)
     on_view(data, layer, apply)
     assert (data / "a").read_text() == "a of the layer\n"
     assert names(data) == ["a", "n", "sub"]

@@ -7,7 +7,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from nbcontainer.containers.comparing.text_diffs import LINES_LIMIT, unified
+from nbcontainer.images.comparison.unified_diffs import LINES_LIMIT, unified
 from tests.fuzzing import examples
 
 _RANGE = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")

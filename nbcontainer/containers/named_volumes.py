@@ -178,7 +178,7 @@ def attached(workspace: Workspace, container: Container, image: Image, mounts: M
     With a read-only root, the volumes of the image are the container's own, so that its programs can write there.
     Raises `VolumeError`, `StoreError`, `UsageError`.
     """
-    wanted = (*mounts.named, *(_of_image(image, mounts) if mounts.read_only and mounts.image_volumes else ()))
+    wanted = (*mounts.named, *(of_image(image, mounts) if mounts.read_only and mounts.image_volumes else ()))
     with contextlib.ExitStack() as stack:
         found = [
             stack.enter_context(
@@ -189,7 +189,7 @@ def attached(workspace: Workspace, container: Container, image: Image, mounts: M
         yield replace(mounts, volumes=(*mounts.volumes, *found), named=()) if found else mounts
 
 
-def _of_image(image: Image, mounts: Mounts) -> list[NamedVolume]:
+def of_image(image: Image, mounts: Mounts) -> list[NamedVolume]:
     """Return the volumes of an image's configuration, but for those at the target of another mount."""
     paths = image.config.other.get("Volumes")
     taken = mounts.targets

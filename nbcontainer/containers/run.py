@@ -164,7 +164,7 @@ def run_in(
             container.flatten()
         use = None
         if keep and request.options.cache not in _NOT_CACHED:
-            use = _cached(engine, container, request, streams)
+            use = _cached(engine, container, image, request, streams)
             if use is not None and (outcome := use.hit()) is not None:
                 container.settle()
                 return outcome
@@ -214,12 +214,12 @@ def _run_and_keep(engine: Engine, container: Container, cell: Cell, *, keep: boo
 _NOT_CACHED = ("", "off")
 
 
-def _cached(engine: Engine, container: Container, request: Request, streams: Streams) -> Use | None:
+def _cached(engine: Engine, container: Container, image: Image, request: Request, streams: Streams) -> Use | None:
     """Return the use of the cache by a request, None if it is not cached. It is imported when it is used."""
     from nbcontainer.containers.cached.use import lookup
 
     with store_errors("look into the cache", engine.store.path):
-        return lookup(engine, container, request, streams)
+        return lookup(engine, container, image, request, streams)
 
 
 def _keep(engine: Engine, container: Container, cell: Cell, outcome: Outcome | None) -> None:

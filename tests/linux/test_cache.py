@@ -26,6 +26,7 @@ from nbcontainer.containers.cached.volume_content import Content, Digests
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cleanup import prune
+from nbcontainer.containers.commit import commit
 from nbcontainer.containers.disk_usage import usage
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.jobs.following import list_jobs, open_log
@@ -211,8 +212,6 @@ def test_a_state_without_a_key_is_known_by_its_content(cells: Cells) -> None:
 
 def test_the_digest_of_the_image_is_in_the_key(cells: Cells) -> None:
     """Another image under the same name is another key; the same image under another name is the same."""
-    from nbcontainer.containers.commit import commit
-
     cells("true", name="made", cache="")
     base = cells()
     store = cells.engine.store
@@ -401,6 +400,32 @@ def test_cells_that_are_not_cached_run_and_say_so_once(
     assert why in cells.notes[0]
     assert ("--cache=always" in cells.notes[0]) is always
     assert (cells(**asked, cache="always") == cells(**asked, cache="always")) is always
+
+
+def test_an_image_that_was_made_from_the_host_is_not_cached(own: Cells) -> None:
+    """By a name, a digest, and for a container of it: the files of the host below it are not in the key."""
+    machine = own.engine.images.find("host")
+    own("touch /made-on-host", image="host", name="on", cache="")
+    image = commit(own.get("on"), "of-host")
+    own("true", image="of-host", name="of", cache="")
+    for asked in ({"image": "of-host"}, {"image": f"{image.digest}"}, {"image": machine.digest}, {"name": "of"}):
+        assert own(**{"image": "", **asked}) != own(**{"image": "", **asked})
+    assert ["its image changes with the files of the host" in note for note in own.notes] == [True]
+
+
+def test_volumes_of_an_image_that_a_cell_can_write_to_are_not_cached(own: Cells) -> None:
+    """With a read-only root they are the container's own, and change without a state. A new container has new ones."""
+    own("mkdir /data", name="made", cache="")
+    commit(own.get("made"), "with-volume", changes=["VOLUME /data"])
+    asked: dict[str, Any] = {"image": "with-volume", "name": "v", "read_only": True}
+    own("echo 1 > /data/x", **asked, cache="")
+    assert own("cat /data/x; echo more >> /data/log", **asked) == "1\n"
+    own("echo 2 > /data/x", **asked, cache="")
+    assert own("cat /data/x; echo more >> /data/log", **asked) == "2\n"
+    assert own("cat /data/log", **asked, cache="") == "more\nmore\n"
+    assert ["it can write to the image's volume at /data" in note for note in own.notes] == [True]
+    assert own(image="with-volume", read_only=True) == own(image="with-volume", read_only=True)
+    assert own(**{**asked, "name": "w", "read_only": False}) == own(**{**asked, "name": "u", "read_only": False})
 
 
 def test_a_failure_is_not_kept(cells: Cells) -> None:

@@ -13,11 +13,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.containers import named_volumes
 from nbcontainer.containers.cached.layer_content import identity_of
 from nbcontainer.containers.cached.volume_content import Unreadable, content_of
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import UsageError
-from nbcontainer.oci.reference import HOST
+from nbcontainer.images.builtin import host
 from nbcontainer.sandbox.networking import Network
 from nbcontainer.sandbox.spec import CACHE_LABEL, Mounts
 from nbcontainer.store.cache_entries import VERSION
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
+    from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.spec import NamedVolume
     from nbcontainer.store.layout import Store
 
@@ -67,7 +69,7 @@ class Key:
     given: bytes | None
 
 
-def why_not(container: Container, request: Request) -> Iterator[str]:
+def why_not(container: Container, image: Image, request: Request) -> Iterator[str]:
     """Yield the reasons for which `--cache` alone does not cache a request, `--cache=always` does."""
     options = request.options
     if options.networking.network != Network.NONE:
@@ -78,8 +80,11 @@ def why_not(container: Container, request: Request) -> Iterator[str]:
     for named in options.mounts.named:
         if not _is_cache(named):
             yield f"it has a named volume at {named.target}"
-    if container.record.image == HOST:
-        yield "the image host changes with the files of the host"
+    if options.mounts.read_only and options.mounts.image_volumes and not container.anonymous:
+        for own in named_volumes.of_image(image, options.mounts):
+            yield f"it can write to the image's volume at {own.target}"
+    if any(host.directories(container.workspace.store, layer) for layer in container.record.base[:1]):
+        yield "its image changes with the files of the host"
 
 
 def why_never(request: Request, streams: Streams) -> Iterator[str]:

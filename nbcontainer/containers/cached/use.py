@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
 
 _COMMAND = 4000  # characters of a cell's text in its result
@@ -34,7 +35,7 @@ _COMMAND = 4000  # characters of a cell's text in its result
 ALWAYS = "always"
 
 
-def lookup(engine: Engine, container: Container, request: Request, streams: Streams) -> Use | None:
+def lookup(engine: Engine, container: Container, image: Image, request: Request, streams: Streams) -> Use | None:
     """Return the use of the cache by a request, with the container's lock held; None if the request is not cached.
 
     A notice says why, once in a notebook. Raises `StoreError`, `UsageError`, and what a sandbox raises.
@@ -43,7 +44,7 @@ def lookup(engine: Engine, container: Container, request: Request, streams: Stre
     try:
         for reason in why_never(request, streams):
             raise NotCached(reason)
-        for reason in () if always else why_not(container, request):
+        for reason in () if always else why_not(container, image, request):
             raise NotCached(f"{reason}; `--cache=always` caches it anyway")
         return Use(engine, container, request, streams, key_of(container, request, streams, digests_of(engine)))
     except NotCached as error:

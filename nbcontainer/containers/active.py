@@ -43,7 +43,7 @@ class ActiveCell:
     `log` is the log of a job, relative to the store; empty for a cell that is not a job. `door` is the socket through
     which other processes of the user run commands in the container, likewise; empty if they cannot.
     `live` is true for a program that runs one cell after another, until it is stopped. The output of an `untrusted` one
-    must not control a terminal.
+    must not control a terminal. The result of a `cached` one is kept if nothing acts on it from outside.
     """
 
     pid: int
@@ -68,6 +68,7 @@ class ActiveCell:
     door: str = ""
     live: bool = False
     untrusted: bool = False
+    cached: bool = False
 
     @property
     def alive(self) -> bool:
@@ -97,6 +98,7 @@ class ActiveCell:
             **({"notebook": self.notebook} if self.notebook else {}),
             **({"live": True} if self.live else {}),
             **({"untrusted": True} if self.untrusted else {}),
+            **({"cached": True} if self.cached else {}),
             **({"log": self.log} if self.log else {}),
             **({"door": self.door} if self.door else {}),
         }
@@ -158,6 +160,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "notebook": _is_text,
     "live": lambda value: isinstance(value, bool),
     "untrusted": lambda value: isinstance(value, bool),
+    "cached": lambda value: isinstance(value, bool),
     "log": _is_inner_path,
     "door": _is_inner_path,
 }
@@ -203,6 +206,7 @@ def stop_running(store: Store, name: str, grace: float = 2.0, *, settled: bool =
     with _process_of(store, name) as found:
         if found is None:
             return False
+        _note_signal(store, found.cell)
         _end(found, grace, lambda: _note_end(store, found.cell, Reason.STOPPED, grace))
     if settled:
         _wait_until_free(store.path / "containers" / name / "lock")
@@ -220,6 +224,7 @@ def signal_running(store: Store, name: str, number: int) -> bool:
             return False
         if number == signal.SIGKILL:
             _note_end(store, found.cell, Reason.ENDED_BY_KILL)
+        _note_signal(store, found.cell)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(found.pidfd, number)
         if number != signal.SIGKILL:
@@ -291,6 +296,26 @@ def with_noted_end(store: Store, upper: str, outcome: Outcome) -> Outcome:
         return replace(outcome, reason=Reason(reason), grace=float(grace))
     except (OSError, ValueError):
         return outcome
+
+
+def _note_signal(store: Store, cell: ActiveCell) -> None:
+    """Note that this process is about to send a cached cell a signal: its result is not that of the cell alone."""
+    if cell.cached:
+        with contextlib.suppress(OSError):  # a full disk, on which no result is kept either
+            _signal_path(store, cell.upper).touch()
+
+
+def _signal_path(store: Store, upper: str) -> Path:
+    return store.path / "tmp" / f"{upper}.signalled"
+
+
+def was_signalled(store: Store, upper: str) -> bool:
+    """Return whether another process noted that it sent a signal to the cell that wrote to this upper."""
+    try:
+        _signal_path(store, upper).unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _wait_until_free(lock: Path) -> None:

@@ -172,6 +172,7 @@ class Engine(Workspace):
         if namespace is None:
             hint = "run the command with `%container exec`"
             raise ContainerError(f"the network of container '{name}' cannot be joined here", hint=hint)
+        handle.touched = "another container joined its network"
         return network, os.dup(namespace)
 
     def note_once(self, text: str, notify: Callable[[str], None]) -> None:

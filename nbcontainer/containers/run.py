@@ -181,7 +181,7 @@ def run_in(
         cell.result, cell.asked = "" if use is None else use.result, asked
         outcome = _run_and_keep(engine, container, cell, keep=keep)
         if use is not None:
-            use.keep(outcome)
+            use.keep(outcome, cell.touched)
         return outcome
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from nbcontainer.sandbox.steps.base import Plan
 
+SIGNALLED = "it got a signal from outside"
+
 
 class ContainerHandle:
     """One init: first a spare that waits for the rest of its plan, then a container.
@@ -63,6 +65,8 @@ class ContainerHandle:
         self.answer: dict[str, Any] | None = None
         self.killed_at: float | None = None
         """When `kill` was called first (time.monotonic()); None before."""
+        self.touched = ""
+        """What acted on the cell from outside, for the result of a cached one: empty if nothing did."""
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -187,6 +191,7 @@ class ContainerHandle:
 
     def signal(self, number: int) -> None:
         """Send init a signal, which it forwards to the cell; SIGKILL ends the container. A dead init is ignored."""
+        self.touched = SIGNALLED
         if not self._closed:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.Signals(number))

@@ -48,6 +48,7 @@ class JoinedHandle(ContainerHandle):
         except OSError:
             os.close(pidfd)
             raise
+        container.touched = "another command ran in its container"
         self.container = container
         self.number = next(_numbers)
         super().__init__(channel, container.pid, pidfd)

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import signal
 import tempfile
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
+from nbcontainer.containers.active import signal_running, stop_running
 from nbcontainer.containers.cached import key, outputs
 from nbcontainer.containers.cached.transfer import problems
 from nbcontainer.containers.cached.use import Use
@@ -31,6 +33,7 @@ from nbcontainer.containers.disk_usage import usage
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.jobs.following import list_jobs, open_log
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.options import StandardInput, run_options
 from nbcontainer.linux import files
 from nbcontainer.store.atomic_files import replace_file
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.jobs.job import Job
     from nbcontainer.outcome import Outcome
 
 FILE = "/proc/sys/kernel/random/uuid"
@@ -688,3 +692,44 @@ def test_a_job_whose_result_is_in_the_cache_is_a_job_that_ended(engine: Engine, 
         assert job.name in [facts.name for facts in list_jobs(engine)]
         job.container.remove()
         engine.jobs.pop(job.name)
+
+
+WAITS = f"""trap 'exit 0' TERM USR1
+cat {FILE} > /id
+(nc -l -p 7777; touch /go) > /dev/null &
+echo ready
+while ! test -e /go; do sleep 0.01; done"""
+"""A script that ends well at a signal, after a connection, and after another command has made the file `/go`."""
+
+
+def act(cells: Cells, job: Job, way: str) -> None:
+    """Has a job end that runs `WAITS`."""
+    streams = Streams(lambda _: None, lambda _: None)
+    ways: dict[str, Callable[[], object]] = {
+        "stop": lambda: stop_running(cells.engine.store, job.name),
+        "kill": lambda: signal_running(cells.engine.store, job.name, signal.SIGUSR1),
+        "stop of the job": job.ask,
+        "signal of the job": lambda: job.send(signal.SIGUSR1),
+        "exec": lambda: run_inside(job, Request(name=job.name, command=("touch", "/go")), streams),
+        "network": lambda: cells(
+            "until echo | nc 127.0.0.1 7777; do sleep 0.01; done", network=f"container:{job.name}", cache=""
+        ),
+    }
+    ways[way]()
+
+
+@pytest.mark.parametrize("way", ["stop", "kill", "stop of the job", "signal of the job", "exec", "network"])
+def test_a_job_on_which_something_acts_from_outside_keeps_no_result(own: Cells, way: str) -> None:
+    """A signal, another command in the container, or a container in its network: the job runs again."""
+    for _ in range(2):
+        request = Request("busybox", "j", script=WAITS, options=run_options({"cache": "on"}))
+        streams = Streams(lambda _: None, lambda _: None, on_notice=own.notes.append)
+        job = start(own.engine, request, streams, wait_for="ready")
+        assert job.running, "a result was kept"
+        act(own, job, way)
+        assert job.wait(DEADLINE).ok
+        job.container.remove()
+        own.engine.jobs.pop("j", None)
+    why = {"exec": "another command ran in its container", "network": "another container joined its network"}
+    assert own.notes == [f"--cache: the cell runs and is not cached: {why.get(way, 'it got a signal from outside')}"]
+    assert not list((own.engine.store.path / "tmp").glob("*.signalled"))

@@ -76,7 +76,8 @@ KNOWN = {
         ExecServer.close short_path list_all create get remove _ready _own _fill _locked _check_same read_record
         _read_pin save_pin mark_lost _unmark save_record forget_unrecorded records check_free _discard_doubtful
         move_to_tmp frozen_copy _hold _add_copy _copy_upper _place _around read_blob WorkerImages._bring PauseFile.take
-        PauseFile.remove resume_left FloodGate._spill FloodGate._give_up _rename _note_end with_noted_end
+        PauseFile.remove resume_left FloodGate._spill FloodGate._give_up _rename _note_end with_noted_end _note_signal
+        was_signalled
         _Restored.volume Partial._is_new_beside_stored Container.applying finish finish_all
         recall DockerArchive._open directories merge_parts _size_here _is_whole Images.collect
         StagedTree.adopt Staging.scratch _discard_memory remove_tree _check _existing_path

@@ -121,11 +121,14 @@ class Use:
             return request, streams
         return replace(request, stdin=StandardInput(self.key.given)), replace(streams, stdin=None)
 
-    def keep(self, outcome: Outcome) -> None:
-        """Keep the result of the cell that has just run, if it ended well. An error is shown, and fails nothing."""
+    def keep(self, outcome: Outcome, touched: str = "") -> None:
+        """Keep the result of the cell that has just run, if it ended well. An error is shown, and fails nothing.
+
+        `touched` is what acted on it from outside, empty for nothing: then another run may end otherwise.
+        """
         if not outcome.ok:
             return
-        problem = self._problem()
+        problem = touched or self._problem()
         if not problem:
             with contextlib.suppress(OSError):  # a full disk: the cell runs again
                 self._write(outcome)

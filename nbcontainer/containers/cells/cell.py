@@ -7,7 +7,7 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.active import ActiveCell, notebook_name, with_noted_end
+from nbcontainer.containers.active import ActiveCell, notebook_name, was_signalled, with_noted_end
 from nbcontainer.containers.cells.cell_files import CellFiles
 from nbcontainer.containers.cells.leftovers import Leftovers
 from nbcontainer.containers.cells.streams import GLANCE
@@ -25,6 +25,7 @@ from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.cgroups.group import Group
+from nbcontainer.sandbox.handle import SIGNALLED
 from nbcontainer.sandbox.networking import Network
 from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.mounted_root import AttachRoot
@@ -93,6 +94,8 @@ class Cell:
         self.has_output = False
         self.result = ""
         """The id that the result of this cell gets if it ends well; empty for a cell that is not cached."""
+        self.touched = ""
+        """What acted on it from outside while it ran; empty if nothing did."""
         self.asked = request.options
         """The options as the user gave them: volumes of the store have their names."""
 
@@ -298,6 +301,9 @@ class Cell:
             outcome = supervisor.to_end()
             if self.upper is not None:
                 outcome = with_noted_end(self.engine.store, self.upper.id, outcome)
+                if self.result and was_signalled(self.engine.store, self.upper.id):
+                    running.touched = SIGNALLED
+            self.touched = running.touched
             if self.group is not None:
                 outcome = self.group.explain(outcome)
             if isinstance(self.upper, LimitedWriteLayer):
@@ -356,6 +362,7 @@ class Cell:
             notebook=self.request.notebook or notebook_name(),
             live=lasting is not None,
             untrusted=self.options.untrusted,
+            cached=bool(self.result),
             log=self.streams.log,
             door=self.engine.exec_server.path if joinable and self.engine.exec_server is not None else "",
         )

@@ -18,6 +18,7 @@ from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError
 from nbcontainer.linux.signals import TURN
 from nbcontainer.oci.health import check_of
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.handle import SIGNALLED
 from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
@@ -247,6 +248,8 @@ class Job:
     def send(self, number: int) -> None:
         """Send its program a signal, of those that init forwards; one that has ended is ignored."""
         with self._changed, contextlib.suppress(ProcessLookupError):
+            if self._running is not None:
+                self._running.touched = SIGNALLED
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, number)
 

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.oci import untrusted_json
+from nbcontainer.values import markup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,32 +93,6 @@ def _as_it_is(mime: str, data: bytes, plain: str) -> dict[str, Any]:
     return {TEXT: plain, mime: base64.b64encode(data).decode()}
 
 
-def sanitized(text: str) -> str:
-    """Return HTML without scripts, styles, event handlers, forms and anything that is loaded from elsewhere."""
-    import nh3
-
-    attributes = {tag: set(names) - {"style"} for tag, names in nh3.ALLOWED_ATTRIBUTES.items()}
-    for tag in ("td", "th"):
-        attributes.setdefault(tag, set()).update(("colspan", "rowspan"))
-    return nh3.clean(
-        text,
-        tags=set(nh3.ALLOWED_TAGS) | {"figure", "figcaption"},
-        attributes=attributes,
-        attribute_filter=_filter,
-        url_schemes={"http", "https", "mailto", "data"},
-        link_rel="noopener noreferrer nofollow",
-    )
-
-
-def _filter(tag: str, name: str, value: str) -> str | None:
-    """Return the value of an attribute, None to remove it: a picture is in the data, and a link leads elsewhere."""
-    if name in ("src", "srcset", "background", "poster"):
-        return value if name == "src" and value.lower().startswith("data:image/") else None
-    if name == "href" and value.strip().lower().startswith("data:"):
-        return None
-    return value
-
-
 def _text(data: bytes) -> str:
     try:
         return data.decode()
@@ -150,7 +125,7 @@ def _check_message(found: Any) -> None:
 
 
 def _html(text: str) -> dict[str, Any]:
-    return {TEXT: "<HTML>", HTML: sanitized(text)}
+    return {TEXT: "<HTML>", HTML: markup.made_inert(markup.HTML, text)}
 
 
 _HARMLESS = re.compile(r"[^<&\[\]]*")
@@ -158,14 +133,12 @@ _HARMLESS = re.compile(r"[^<&\[\]]*")
 
 
 def _markdown(text: str) -> dict[str, Any]:
-    """Render it here: the renderer of a page passes HTML on, and links to scripts.
+    """Render it here.
 
     For frontends that show Markdown alone, there is the text itself if it is harmless, else the sanitized HTML, in
     which no text can be a link.
     """
-    from markdown_it import MarkdownIt
-
-    html = sanitized(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
+    html = markup.made_inert(markup.MARKDOWN, text)
     return {TEXT: text, MARKDOWN: text if _HARMLESS.fullmatch(text) else html.replace("[", "&#91;"), HTML: html}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ValueUnavailable
 from nbcontainer.sandbox.steps.exchange.values import OUTPUT
-from nbcontainer.values import inert, received
+from nbcontainer.values import inert, markup, received
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def bundles(exchange: Exchange, *, trust: bool) -> Iterator[dict[str, Any] | str
         except inert.Refused as error:
             yield f"{OUTPUT}/{received.shown(name)}: {error}"
         except ValueError as error:
-            yield f"{OUTPUT}/{received.shown(name)} is not valid {MIME[suffix]}: {error}"
+            yield f"{OUTPUT}/{received.shown(name)} is not valid {MIME.get(suffix, suffix)}: {error}"
 
 
 def _data(directory: int, name: str, mime: str, *, trust: bool) -> dict[str, Any]:
@@ -73,4 +73,4 @@ def _table(value: Any) -> dict[str, Any]:
         return {inert.TEXT: str(value.slice(0, _ROWS))}
     note = "" if len(value) <= _ROWS else f"<p>{html.escape(f'{len(value)} rows')}</p>"
     table = value.to_html(max_rows=_ROWS, escape=True, notebook=True)
-    return {inert.HTML: inert.sanitized(table) + note, inert.TEXT: value.to_string(max_rows=_ROWS)}
+    return {inert.HTML: markup.made_inert(markup.HTML, table) + note, inert.TEXT: value.to_string(max_rows=_ROWS)}

@@ -8,6 +8,7 @@ import json
 import pytest
 from markdown_it import MarkdownIt
 
+from nbcontainer.values import markup
 from nbcontainer.values.inert import BUNDLE, HTML, JSON, LATEX, MARKDOWN, PICTURES, SVG, TEXT, Refused, bundle
 
 SCRIPTS = [
@@ -225,3 +226,31 @@ def test_forms_do_not_nest_without_an_end() -> None:
         data = json.dumps({BUNDLE: base64.b64encode(data).decode()}).encode()
     with pytest.raises(ValueError, match="nest"):
         bundle(BUNDLE, data)
+
+
+@pytest.mark.parametrize(
+    ("mime", "text"),
+    [
+        (HTML, "<div>" * 80_000),
+        (HTML, "".join(f"<b title={number}>" for number in range(40_000))),
+        (HTML, "<p>" + "".join(f"<b title={number}>" for number in range(3_000)) + "<p>x" * 20_000),
+        (MARKDOWN, "[a]: " + "x" * 200_000 + "\n\n" + "[a] " * 50_000),
+    ],
+    ids=["depth", "attributes", "formatting elements", "references"],
+)
+def test_a_text_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch, mime: str, text: str) -> None:
+    """Its time is quadratic, or its result is: another process begins it, and is ended."""
+    monkeypatch.setattr(markup, "_SECONDS", 1)
+    with pytest.raises(ValueError, match="too much time or memory"):
+        bundle(mime, text.encode())
+
+
+@pytest.mark.parametrize(("mime", "unit"), [(HTML, "<td>{}</td>"), (MARKDOWN, "*a* `b` {}\n\n")])
+def test_a_long_text_is_shown_as_a_short_one_is(mime: str, unit: str) -> None:
+    """Another process makes it inert, in the same way."""
+    short, long = (
+        bundle(mime, (unit.format("x") * count + unit.format(SCRIPTS[1])).encode())[HTML] for count in (10, 10_000)
+    )
+    assert long.count("x") == 10_000 - 10 + short.count("x")
+    assert long.endswith(short[len(short) // 2 :])
+    assert "onerror" not in long

@@ -7,6 +7,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from nbcontainer.values import arrow_sizes, parquet_sizes
 from nbcontainer.values.codec import MissingPackage
 
 if TYPE_CHECKING:
@@ -26,8 +27,13 @@ def _pyarrow(module: str = "pyarrow") -> ModuleType:
         raise MissingPackage("pyarrow", "arrow") from None
 
 
-def _frame(table: Any) -> Any:
-    """Return a table of pyarrow as the notebook has tables: of pandas if it is installed, else as it is."""
+def _frame(table: Any, limit: int) -> Any:
+    """Return a table of pyarrow as the notebook has tables: of pandas if it is installed, else as it is.
+
+    Raises `ValueError` if it is not valid, or takes more than `limit` bytes.
+    """
+    table.validate(full=True)
+    arrow_sizes.check_table(table, limit)
     try:
         importlib.import_module("pandas")
     except ImportError:
@@ -72,10 +78,10 @@ class ArrowCodec:
         """Return the table. Raises `ValueError`."""
         arrow, ipc = _pyarrow(), _pyarrow("pyarrow.ipc")
         try:
-            table = ipc.open_file(arrow.PythonFile(file, "r")).read_all()
-            table.validate(full=True)
-            return _frame(table)
-        except (arrow.ArrowException, OSError, TypeError, KeyError) as error:
+            limit = arrow_sizes.most(file)
+            arrow_sizes.check_file(file, limit)
+            return _frame(ipc.open_file(arrow.PythonFile(file, "r")).read_all(), limit)
+        except (arrow.ArrowException, ArithmeticError, LookupError, OSError, TypeError) as error:
             raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from None
 
 
@@ -118,10 +124,14 @@ class ParquetCodec:
         """Return the table. Raises `ValueError`."""
         arrow, parquet = _pyarrow(), _pyarrow("pyarrow.parquet")
         try:
-            table = parquet.read_table(arrow.PythonFile(file, "r"))
-            table.validate(full=True)
-            return _frame(table)
-        except (arrow.ArrowException, OSError, TypeError, KeyError) as error:
+            limit = arrow_sizes.most(file)
+            if parquet_sizes.check_pages(file, limit):
+                texts = parquet_sizes.texts_of(parquet.ParquetFile(arrow.PythonFile(file, "r")).schema)
+                source = parquet.ParquetFile(arrow.PythonFile(file, "r"), read_dictionary=texts)
+                parquet_sizes.check_texts(source, limit)
+                file.seek(0)
+            return _frame(parquet.read_table(arrow.PythonFile(file, "r")), limit)
+        except (arrow.ArrowException, ArithmeticError, LookupError, OSError, TypeError) as error:
             raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from None
 
 

@@ -14,15 +14,17 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.ipc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from IPython.display import Image as Shown
 from matplotlib.figure import Figure
 from PIL import Image
+from pyarrow import parquet
 
 from nbcontainer.errors import UsageError
-from nbcontainer.values import registry
+from nbcontainer.values import arrow_sizes, parquet_sizes, registry
 from nbcontainer.values.codec import Codec
 from nbcontainer.values.exchange import Input
 from nbcontainer.values.registry import codec_for, codec_of, codecs
@@ -254,3 +256,110 @@ def test_other_packages_register_codecs(monkeypatch: pytest.MonkeyPatch) -> None
             codecs()
     finally:
         codecs.cache_clear()
+
+
+def arrow_file(values: Any, compression: str | None = None) -> bytes:
+    """An Arrow file with one column."""
+    file = io.BytesIO()
+    table = pa.table({"x": values})
+    with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write(table)
+    return file.getvalue()
+
+
+def parquet_file(values: Any, **options: Any) -> bytes:
+    """A Parquet file with one column."""
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"x": values}), file, **options)
+    return file.getvalue()
+
+
+FEW = pa.array(["x" * 10_000])
+"""A text that all rows have together."""
+
+RUN = pa.RunEndEncodedArray.from_arrays(pa.array([1 << 30], pa.int32()), pa.array(["x"]))
+SAME = pa.DictionaryArray.from_arrays(pa.array(np.zeros(5_000, "i4")), FEW)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "file"),
+    [
+        ("arrow", arrow_file(pa.nulls(1 << 30))),
+        ("arrow", arrow_file(pa.FixedSizeBinaryArray.from_buffers(pa.binary(0), 1 << 30, [None, pa.py_buffer(b"")]))),
+        ("arrow", arrow_file(RUN)),
+        ("arrow", arrow_file(np.zeros(1 << 20), "zstd")),
+        ("arrow", arrow_file(np.zeros(1 << 20), "lz4")),
+        ("arrow", arrow_file(SAME.cast(pa.string()), "zstd")),
+        ("parquet", parquet_file(np.zeros(1 << 20, "i4"))),
+        ("parquet", parquet_file(np.zeros(1 << 20), data_page_version="2.0", compression="zstd", use_dictionary=False)),
+        ("parquet", parquet_file(SAME)),
+        ("parquet", parquet_file(pa.array([["x" * 10_000]] * 5_000))),
+        ("parquet", parquet_file(pa.array([{"y": "x" * 10_000}] * 5_000))),
+        ("parquet", parquet_file(SAME.cast(pa.string()), use_dictionary=False, compression="zstd")),
+        ("parquet", parquet_file(SAME, use_dictionary=False, column_encoding={"x": "DELTA_BYTE_ARRAY"})),
+    ],
+    ids=(
+        "nulls,empty values,run,zstd,lz4,compressed texts,runs,compressed pages,dictionary,in lists,in structs,"
+        "compressed texts in pages,prefixes"
+    ).split(","),
+)
+def test_a_table_of_few_bytes_that_would_take_much_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch, suffix: str, file: bytes
+) -> None:
+    """Before its values are made: they may take 1 GiB, here 1 MiB, or 16 times the size of the file."""
+    monkeypatch.setattr(arrow_sizes, "LEAST", 1 << 20)
+    codec = codec_of(suffix)
+    assert codec is not None
+    with pytest.raises(ValueError, match=r"bytes of memory|DELTA_BYTE_ARRAY"):
+        codec.read(io.BytesIO(file))
+
+
+def test_all_pages_of_a_parquet_file_are_counted() -> None:
+    """By their headers, which have the sizes that the reader uses; those in the footer need not be true."""
+    file = io.BytesIO(parquet_file(np.zeros(1 << 20), use_dictionary=False, compression="zstd"))
+    metadata = parquet.read_metadata(file)
+    pages = list(parquet_sizes._pages(file))
+    assert len(pages) > 1
+    assert sum(page.size for page in pages) >= 8 << 20
+    assert sum(page.values for page in pages) == metadata.num_rows
+
+
+@examples(200)
+@given(st.sampled_from(["arrow", "parquet"]), st.data())
+def test_a_damaged_table_is_a_value_error(suffix: str, data: st.DataObject) -> None:
+    """Bytes of a valid file are changed: it is read, or `ValueError` is raised, and the process lives on."""
+    file = bytearray(arrow_file(SAME, "zstd") if suffix == "arrow" else parquet_file(pa.array([["a", "b"]])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    codec = codec_of(suffix)
+    assert codec is not None
+    with contextlib.suppress(ValueError):
+        codec.read(io.BytesIO(bytes(file)))
+
+
+@pytest.mark.parametrize("compression", [None, "zstd", "lz4"])
+def test_tables_with_columns_of_all_kinds_are_read(compression: str | None) -> None:
+    """Compressed or not, as Arrow and as Parquet: none of them is refused for its size."""
+    columns = {
+        "text": ["a", None],
+        "view": pa.array(["a" * 20, "b"], pa.string_view()),
+        "list": [[1], [2, 3]],
+        "fixed": pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
+        "map": pa.array([[("k", "v")], None], pa.map_(pa.string(), pa.string())),
+        "struct": [{"a": 1, "b": ["x"]}, None],
+        "kind": pa.array(["a", "b"]).dictionary_encode(),
+        "flag": [True, None],
+        "time": pa.array([1, None], pa.timestamp("ns")),
+        "none": pa.nulls(2),
+    }
+    table = pa.table(columns)
+    file = io.BytesIO()
+    with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write(table)
+    stored = io.BytesIO()
+    parquet.write_table(table.drop_columns(["view"]), stored, compression=compression or "none")
+    for suffix, made in (("arrow", file), ("parquet", stored)):
+        codec = codec_of(suffix)
+        assert codec is not None
+        made.seek(0)
+        assert codec.read(made)["list"].map(list).to_list() == [[1], [2, 3]]

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def connect(exchange: Exchange, options: RunOptions, streams: Streams) -> None:
     """Let a run with these options have the values of an exchange.
 
-    Raises `UsageError` if one of its mounts is in their place.
+    Raises `UsageError` if one of its mounts is in their place, or below it.
     """
     mounts = options.mounts
-    exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
+    exchange.check(mounts.targets)
     exchange.shared = bool(options.here) or reaches_others(mounts, options.networking)
     streams.values, streams.on_values = exchange.values, exchange.send
     streams.values_digest, streams.on_output = exchange.digest, exchange.replay

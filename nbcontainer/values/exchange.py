@@ -89,11 +89,15 @@ class Exchange:
         return tuple(text for one in self.inputs if (text := one.variable) is not None)
 
     def check(self, targets: Iterable[str]) -> None:
-        """Raise `UsageError` if a mount has one of the targets `/in` and `/out`."""
-        for target in targets:
-            if target in (INPUT, OUTPUT):
-                hint = "choose another target"
-                raise UsageError(f"{target} holds the values of --in, --get and --show: a mount hides it", hint=hint)
+        """Raise `UsageError` if a mount has one of the targets `/in` and `/out`, or one below them.
+
+        That would be hidden, and what the cell writes there would be lost.
+        """
+        for target in sorted(targets):
+            top = next((top for top in (INPUT, OUTPUT) if target == top or target.startswith(f"{top}/")), None)
+            if top is not None:
+                problem = f"{top} holds the values of --in, --get and --show: no mount can be at {target}"
+                raise UsageError(problem, hint="choose another target")
 
     def send(self, files: Sequence[int]) -> None:
         """Write the values to the descriptors of the files of `/in`, and keep the one of `/out`. Closes the others.

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.options import run_options
-from nbcontainer.errors import ValueUnavailable
+from nbcontainer.errors import UsageError, ValueUnavailable
 from nbcontainer.runs.value_exchange import connect
+from nbcontainer.sandbox.spec import NamedVolume, Tmpfs
 from nbcontainer.values import received
 from nbcontainer.values.exchange import Exchange
 from tests.running import open_descriptors
@@ -171,3 +173,19 @@ class Full(io.RawIOBase):
     def readall(self) -> bytes:
         """Fail."""
         raise MemoryError
+
+
+@pytest.mark.parametrize("target", ["/in", "/out", "/in/data", "/out/a/b"])
+@pytest.mark.parametrize("kind", ["volumes", "tmpfs", "named"])
+def test_a_mount_in_the_place_of_values_is_refused(tmp_path: Path, kind: str, target: str) -> None:
+    """It would be hidden, also below /in and /out: what the cell writes there would be lost."""
+    one: dict[str, Any] = {
+        "volumes": parse_volume(f"{tmp_path}:{target}"),
+        "tmpfs": Tmpfs(target),
+        "named": NamedVolume("data", target),
+    }
+    streams = Streams(lambda _: None, lambda _: None)
+    with Exchange({}, output=True) as exchange:
+        with pytest.raises(UsageError, match=f"no mount can be at {target};"):
+            connect(exchange, run_options({kind: (one[kind],)}), streams)
+        connect(exchange, run_options({"tmpfs": (Tmpfs("/output"),)}), streams)

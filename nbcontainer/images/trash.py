@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.images import sandboxed
+from nbcontainer.images.layers.tree import remove_below
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,11 +55,24 @@ def remove_tree(store: Store, runner: Runner, tree: Path) -> bool:
     # By its path in the store: the containers' root may not be allowed through the directories above.
     seen = tree.relative_to(store.path) if tree.is_relative_to(store.path) else tree
     try:
-        shutil.rmtree(tree)
-    except (OSError, RecursionError):
+        remove_own(tree)
+    except OSError:
         try:
             runner.on_directory(sandboxed.remove_all, str(seen))
             tree.rmdir()
         except (OSError, NbcontainerError):
             return False
     return True
+
+
+def remove_own(tree: Path) -> None:
+    """Remove a tree (host) of this user's files, however deep it is. Raises `OSError`; then a part of it is left."""
+    try:
+        shutil.rmtree(tree)
+    except (OSError, RecursionError):  # before Python 3.13, it calls itself, and opens a file, for each level
+        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            remove_below(fd)
+        finally:
+            os.close(fd)
+        tree.rmdir()

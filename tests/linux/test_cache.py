@@ -536,6 +536,7 @@ def test_a_cell_without_out_has_another_key(cells: Cells) -> None:
         ("mkfifo /out/pipe", "a link, a pipe or a device"),
         ("mkdir /out/d; ln -s /etc /out/d/e", "a link, a pipe or a device"),
         ("truncate -s 65M /out/large", "more than 64 MiB"),
+        ("cd /out; for i in $(seq 101); do mkdir d; cd d; done", "deeper than 100 levels"),
     ],
 )
 def test_what_cannot_be_replayed_is_not_kept(cells: Cells, script: str, why: str) -> None:

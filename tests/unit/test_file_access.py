@@ -67,7 +67,7 @@ CHECKED = "a directory or a file is opened without following its last link, and 
 
 KNOWN = {
     STORE: """
-        _wait_until_free _make _secret.read _secret content_of_layer ReplayedOutput.__init__ ReplayedOutput.remove
+        _wait_until_free _make _secret.read _secret content_of_layer ReplayedOutput.__init__
         _export _add problems Use.hit settle sweep _drop_anonymous _drop_contents drop_undone end_session _packed
         changes_of Container.save Container._save_isolation Container.rename _check_reachable read_notes
         read_moved_back squeezed usage _records _size Engine.close Flattening._fill read check_containers _of_record
@@ -80,7 +80,7 @@ KNOWN = {
         was_signalled
         _Restored.volume Partial._is_new_beside_stored Container.applying finish finish_all
         recall DockerArchive._open directories merge_parts _size_here _is_whole Images.collect
-        StagedTree.adopt Staging.scratch _discard_memory remove_tree _check _existing_path
+        StagedTree.adopt Staging.scratch _discard_memory remove_tree remove_own _check _existing_path
         replace_file sync_directory Blobs.read Blobs.digests Blobs.write Blobs.adopt_all
         Cache._content Cache.write Cache.names Cache._layer Cache.remove mark flush recover take _read _write
         Index.create Index.catalog Index.tag Index._entries Journals.names Journals.append Journals.sync Journals.size

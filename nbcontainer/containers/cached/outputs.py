@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import stat
 from typing import TYPE_CHECKING
 
+from nbcontainer.images.trash import remove_own
 from nbcontainer.linux.files import (
     RESOLVE_BENEATH,
     RESOLVE_NO_MAGICLINKS,
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 NAMES_LIMIT = 10_000
 """Files and directories of one cell that are kept."""
+
+DEPTH_LIMIT = 100
+"""Levels of directories that are kept."""
 
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,6 +62,8 @@ def _walked(directory: int) -> Iterator[Event]:
             below = f"{path}{name}"
             mode = _mode(directory, below)
             if stat.S_ISDIR(mode):
+                if below.count("/") >= DEPTH_LIMIT:
+                    raise NotKept(f"/out is nested deeper than {DEPTH_LIMIT} levels")
                 waiting.append(f"{below}/")
                 yield Event(FILE, mime=f"{below}/")
             elif stat.S_ISREG(mode):
@@ -125,7 +130,8 @@ class ReplayedOutput:
 
     def remove(self) -> None:
         """Remove the directory."""
-        shutil.rmtree(self._place, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the next cleanup removes it
+            remove_own(self._place)
 
 
 def _make(top: Path, event: Event) -> None:

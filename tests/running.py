@@ -219,3 +219,16 @@ def mounts_of(store: Path) -> list[str]:
     """Those mounts that are in a store, or made of one."""
     sessions = [path.name for path in (store / "sessions").iterdir()]
     return [line for line in mounts() if str(store) in line or any(f"tmp/{session}." in line for session in sessions)]
+
+
+def make_deep(tree: Path, levels: int) -> None:
+    """Makes a tree with so many directories below each other, and a file in the lowest one."""
+    tree.mkdir()
+    fd = os.open(tree, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(os.open("file", os.O_CREAT, dir_fd=fd))
+    os.close(fd)

@@ -40,7 +40,7 @@ from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.cache_entries import Cache
 from nbcontainer.values.exchange import Exchange
 from tests.requirements import require
-from tests.running import DEADLINE
+from tests.running import DEADLINE, make_deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -430,6 +430,16 @@ def test_volumes_of_an_image_that_a_cell_can_write_to_are_not_cached(own: Cells)
     assert ["it can write to the image's volume at /data" in note for note in own.notes] == [True]
     assert own(image="with-volume", read_only=True) == own(image="with-volume", read_only=True)
     assert own(**{**asked, "name": "w", "read_only": False}) == own(**{**asked, "name": "u", "read_only": False})
+
+
+@pytest.mark.parametrize(("levels", "cached"), [(190, True), (600, False)])
+def test_a_deep_read_only_volume_is_not_read(own: Cells, tmp_path: Path, levels: int, cached: bool) -> None:
+    """The cell runs, and one line says why."""
+    make_deep(tmp_path / "deep", levels)
+    mount = parse_volume(f"{tmp_path / 'deep'}:/data:ro")
+    assert (own(volumes=(mount,)) == own(volumes=(mount,))) is cached
+    text = "--cache: the cell runs and is not cached: a read-only volume is nested deeper than 200 levels"
+    assert own.notes == ([] if cached else [text])
 
 
 def test_a_failure_is_not_kept(cells: Cells) -> None:

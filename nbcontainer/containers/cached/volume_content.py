@@ -22,9 +22,16 @@ _GRAIN = 2_000_000_000
 
 _CHUNK = 1 << 20
 
+DEPTH_LIMIT = 200
+"""Levels of directories of a volume that are read: each holds a file open."""
+
 
 class Unreadable(Exception):
     """A file of a volume cannot be read by this process, or it changes now."""
+
+
+class _TooDeep(Unreadable):
+    """A volume has more than `DEPTH_LIMIT` levels."""
 
 
 class Digests:
@@ -100,6 +107,7 @@ class _Reader:
         self.total = hashlib.sha256()
         self.times = hashlib.sha256()
         self.newest = 0
+        self._level = 0
 
     def _note(self, found: os.stat_result) -> None:
         self.times.update(repr(_facts(found)).encode())
@@ -114,10 +122,16 @@ class _Reader:
             if stat.S_ISREG(facts.st_mode):
                 self.total.update(self._digests.of(fd))
             elif stat.S_ISDIR(facts.st_mode):
+                self._level += 1
+                if self._level > DEPTH_LIMIT:
+                    raise _TooDeep(f"a read-only volume is nested deeper than {DEPTH_LIMIT} levels")
                 for name in sorted(os.listdir(fd)):
                     self.total.update(os.fsencode(name) + b"\0")
                     self._below(fd, name, f"{path}/{name}")
                 self.total.update(b"\0")
+                self._level -= 1
+        except _TooDeep:
+            raise
         except Unreadable as error:
             raise error if path in str(error) else Unreadable(f"cannot read {path}: {error}") from error
         except OSError as error:

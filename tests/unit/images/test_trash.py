@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.images.trash import remove_own
+from tests.running import make_deep
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def make_deep(tree: Path, levels: int) -> None:
-    """Makes a tree with so many directories below each other, and a file in the lowest one."""
-    tree.mkdir()
-    fd = os.open(tree, os.O_RDONLY)
-    for _ in range(levels):
-        os.mkdir("d", dir_fd=fd)
-        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = inner
-    os.close(os.open("file", os.O_CREAT, dir_fd=fd))
-    os.close(fd)
 
 
 @pytest.mark.parametrize("levels", [1, 3000])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ValueUnavailable
@@ -34,7 +33,12 @@ MIME = {
 """By the suffix of a file: the type of its data."""
 
 TABLES = ("csv", "parquet", "arrow")
-_ROWS = 60
+_ROWS, _COLUMNS = 60, 20
+_LABEL = 50
+"""Characters of a label and of a text in a table."""
+
+_CHARACTERS = 1 << 20
+"""Characters of a table as text."""
 
 
 def bundles(exchange: Exchange, *, trust: bool) -> Iterator[dict[str, Any] | str]:
@@ -67,10 +71,39 @@ def _data(directory: int, name: str, mime: str, *, trust: bool) -> dict[str, Any
 
 
 def _table(value: Any) -> dict[str, Any]:
+    """Return a bundle with the first and last rows and columns of a table."""
     if isinstance(value, str):  # CSV without pandas
-        return {inert.TEXT: value[:SHOWN_LIMIT]}
+        return {inert.TEXT: _begin(value)}
     if not hasattr(value, "to_html"):  # pyarrow without pandas
-        return {inert.TEXT: str(value.slice(0, _ROWS))}
-    note = "" if len(value) <= _ROWS else f"<p>{html.escape(f'{len(value)} rows')}</p>"
-    table = value.to_html(max_rows=_ROWS, escape=True, notebook=True)
-    return {inert.HTML: markup.made_inert(markup.HTML, table) + note, inert.TEXT: value.to_string(max_rows=_ROWS)}
+        return {inert.TEXT: _begin(str(value.slice(0, _ROWS)))}
+    rows, columns = value.shape
+    note = "" if rows <= _ROWS and columns <= _COLUMNS else f"<p>{rows} rows, {columns} columns</p>"
+    part = value.iloc[_ends(rows, _ROWS), _ends(columns, _COLUMNS)]
+    part.index, part.columns = _short(part.index), _short(part.columns)
+    table = part.to_html(max_rows=_ROWS, max_cols=_COLUMNS, escape=True, notebook=True)
+    text = part.to_string(max_rows=_ROWS, max_cols=_COLUMNS, max_colwidth=_LABEL)
+    return {inert.HTML: markup.made_inert(markup.HTML, table) + note, inert.TEXT: _begin(text)}
+
+
+def _ends(length: int, shown: int) -> list[int]:
+    """Return the places of the first and last rows or columns, with some more: pandas then shows that some lack."""
+    half = shown // 2 + 1
+    return list(range(length)) if length <= 2 * half else [*range(half), *range(length - half, length)]
+
+
+def _short(labels: Any) -> Any:
+    """Return the labels of rows or columns (`pandas.Index`) with the beginnings of long texts and names."""
+
+    def cut(label: Any) -> Any:
+        if isinstance(label, tuple):
+            return tuple(map(cut, label))
+        return f"{label[:_LABEL]}..." if isinstance(label, str) and len(label) > _LABEL else label
+
+    found = labels.map(cut) if len(labels) else labels
+    return found.set_names([cut(name) for name in labels.names])
+
+
+def _begin(text: str) -> str:
+    """Return the beginning of a text that is shown in place of a table."""
+    more = len(text) - _CHARACTERS
+    return text if more <= 0 else f"{text[:_CHARACTERS]}\n... and {more} characters more"

@@ -29,6 +29,11 @@ INPUTS_LIMIT = 200
 VARIABLE_LIMIT = 4096
 """Characters of a text that is also an environment variable."""
 
+VARIABLES_LIMIT = 128 << 10
+"""Bytes of all these variables: a program starts with 2 MiB of arguments and variables at most (execve(2))."""
+
+_NAME_LIMIT = 255  # bytes, as in the kernel
+
 _NEVER = ("PATH", "HOME", "IFS")
 
 
@@ -71,6 +76,10 @@ class Exchange:
             hint = "pass them as one dictionary"
             raise UsageError(f"too many values: {len(inputs)} (at most {INPUTS_LIMIT})", hint=hint)
         self.inputs = [Input(name, value, codec_for(name, value)) for name, value in inputs.items()]
+        for one in self.inputs:
+            if _bytes(one.file) > _NAME_LIMIT:
+                problem = f"the name {one.name[:40]}... is too long for a file in {INPUT} (at most {_NAME_LIMIT} bytes)"
+                raise UsageError(problem, hint="pass the value under a shorter name, as in `--in short=NAME`")
         self.values = Values(tuple(one.file for one in self.inputs), output)
         self.directory: int | None = None
         """A descriptor of `/out`, once the container has it."""
@@ -85,8 +94,13 @@ class Exchange:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The values that are also environment variables, as NAME=value."""
-        return tuple(text for one in self.inputs if (text := one.variable) is not None)
+        """The values that are also environment variables, as NAME=value: the first ones that have little in all."""
+        found, left = [], VARIABLES_LIMIT
+        for one in self.inputs:
+            if (text := one.variable) is not None and (size := _bytes(text)) <= left:
+                found.append(text)
+                left -= size
+        return tuple(found)
 
     def check(self, targets: Iterable[str]) -> None:
         """Raise `UsageError` if a mount has one of the targets `/in` and `/out`, or one below them.
@@ -199,6 +213,10 @@ def path_in_output(path: str, asked: str) -> str:
         hint = "write the path of a file in /out, as in /out/result.parquet"
         raise UsageError(f"{asked}: '{path}' is not a file in /out", hint=hint)
     return below
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 @contextlib.contextmanager

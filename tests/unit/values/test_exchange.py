@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -189,3 +190,18 @@ def test_a_mount_in_the_place_of_values_is_refused(tmp_path: Path, kind: str, ta
         with pytest.raises(UsageError, match=f"no mount can be at {target};"):
             connect(exchange, run_options({kind: (one[kind],)}), streams)
         connect(exchange, run_options({"tmpfs": (Tmpfs("/output"),)}), streams)
+
+
+@pytest.mark.parametrize(("name", "fits"), [("x" * 251, True), ("x" * 252, False), ("\u4e00" * 84, False)])
+def test_a_name_that_is_too_long_for_a_file_is_refused(name: str, fits: bool) -> None:
+    """With its suffix it has more than 255 bytes: no file can have it, so the error comes before the cell."""
+    with contextlib.nullcontext() if fits else pytest.raises(UsageError, match="is too long for a file in /in"):
+        Exchange({name: "text"}, output=False).close()
+
+
+def test_many_long_texts_are_not_all_variables() -> None:
+    """A program that gets too many bytes of them cannot start: the first ones are variables, all are files."""
+    with Exchange({f"v{number}": "\u20ac" * 4096 for number in range(180)}, output=False) as exchange:
+        assert 0 < sum(len(text.encode()) for text in exchange.variables) <= 128 << 10
+        assert exchange.variables[0].startswith("v0=")
+        assert len(exchange.values.inputs) == 180

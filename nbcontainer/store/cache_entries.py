@@ -91,6 +91,11 @@ class Entry:
     boot: str = ""
 
     @property
+    def is_there(self) -> bool:
+        """Whether all of it was written: the machine has not crashed before it was on disk."""
+        return self.boot in ("", boot_id())
+
+    @property
     def size(self) -> int:
         """The bytes of its output."""
         return sum(len(event.data) for event in self.events)
@@ -183,7 +188,7 @@ class Cache:
             entry = parse(key, self._content(key))
         except (FileNotFoundError, BadEntry):
             return None
-        return entry if entry.boot in ("", boot_id()) else None
+        return entry if entry.is_there else None
 
     def _content(self, key: str) -> bytes:
         try:
@@ -199,12 +204,15 @@ class Cache:
             return file.read(HEAD_LIMIT + OUTPUT_LIMIT)
 
     def write(self, entry: Entry, temporary: Path) -> None:
-        """Write a result, in place of the one with its key. `temporary` is a free path in the store. Raises `OSError`.
+        """Write a result, in place of the one with its key. `temporary` is a free path in the store.
 
-        It is used until the next boot of this machine, and later only after `settle`.
+        It is used until the next boot of this machine, and later only after `settle`. Raises `OSError`, and `BadEntry`
+        for a result that could not be read.
         """
+        data = replace(entry, boot=boot_id()).to_bytes()
+        parse(entry.key, data)
         self.folder.mkdir(mode=0o755, exist_ok=True)
-        replace_file(self.folder / entry.key, temporary, replace(entry, boot=boot_id()).to_bytes(), sync=False)
+        replace_file(self.folder / entry.key, temporary, data, sync=False)
 
     def settle(self, entry: Entry, temporary: Path) -> None:
         """Record that a result and its layer are on disk, if it is still there. Raises `OSError`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +89,7 @@ class Exchange:
         self.later: Callable[[Callable[[], object]], object] = lambda task: task()
         """Runs a task after the cell, which does not wait for it: here, the release of the memory of `/in`."""
         self._held: list[int] = []
+        self._hashed: list[int] = []
         self._remove: Callable[[], None] | None = None
 
     @property
@@ -124,15 +124,19 @@ class Exchange:
             if self.inputs:  # the mount lives as long as one of its files is open, and its end is the memory's
                 with contextlib.suppress(OSError):  # without a free descriptor, the cell waits for that
                     self._held.append(os.dup(waiting[0]))
-            for one in self.inputs:
+            for number, one in enumerate(self.inputs):
                 with os.fdopen(waiting.pop(0), "wb") as file, _problems(one):
-                    one.codec.write(one.value, file)
+                    if self._hashed:
+                        _copy(self._hashed[number], file.fileno())
+                    else:
+                        one.codec.write(one.value, file)
                     file.flush()
             if self.values.output:
                 self.directory = waiting.pop(0)
         finally:
             for fd in waiting:
                 os.close(fd)
+            self._forget_hashed()
 
     def replay(self, directory: int, remove: Callable[[], None], *, trusted: bool) -> None:
         """Take the kept files of a cached cell as those of `/out`; `close` calls `remove`."""
@@ -140,15 +144,25 @@ class Exchange:
         self.directory, self._remove, self.trusted, self.shared = directory, remove, trusted, False
 
     def digest(self) -> str:
-        """Return a digest of the names and contents of the files of `/in`. Raises as `send` does."""
+        """Return a digest of the names and contents of the files of `/in`. Raises as `send` does.
+
+        The files stay in memory until `send`, which sends these, or `close`.
+        """
+        self._forget_hashed()
         total = hashlib.sha256()
         for one in self.inputs:
-            with tempfile.TemporaryFile() as file, _problems(one):
-                one.codec.write(one.value, file)
-                file.seek(0)
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+            with _problems(one):
+                self._hashed.append(os.memfd_create("value", os.MFD_CLOEXEC))
+                with os.fdopen(self._hashed[-1], "w+b", closefd=False) as file:
+                    one.codec.write(one.value, file)
+                    file.seek(0)
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
                 total.update(f"{one.file}\0{content}\0".encode())
         return total.hexdigest()
+
+    def _forget_hashed(self) -> None:
+        while self._hashed:
+            os.close(self._hashed.pop())
 
     def get(self, wanted: Mapping[str, str], limit: int = received.SIZE_LIMIT) -> dict[str, Any]:
         """Return the values for these variables. `wanted` names the file of each in `/out`, or is empty: `NAME.*`.
@@ -187,6 +201,7 @@ class Exchange:
 
     def close(self) -> None:
         """Close the descriptor of `/out`; its memory is free then, and that of `/in` is `later`. Idempotent."""
+        self._forget_hashed()
         held, self._held = self._held, []
         if held:
             SPENT.add(held)
@@ -213,6 +228,13 @@ def path_in_output(path: str, asked: str) -> str:
         hint = "write the path of a file in /out, as in /out/result.parquet"
         raise UsageError(f"{asked}: '{path}' is not a file in /out", hint=hint)
     return below
+
+
+def _copy(source: int, target: int) -> None:
+    """Copy a file to another one. Raises `OSError`."""
+    done = 0
+    while sent := os.sendfile(target, source, done, 1 << 30):
+        done += sent
 
 
 def _bytes(text: str) -> int:

@@ -22,7 +22,7 @@ from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
 from nbcontainer.containers.active import signal_running, stop_running
 from nbcontainer.containers.cached import key, outputs
-from nbcontainer.containers.cached.transfer import problems
+from nbcontainer.containers.cached.transfer import export_results, problems
 from nbcontainer.containers.cached.use import Use
 from nbcontainer.containers.cached.volume_content import Content, Digests
 from nbcontainer.containers.cells.request import Request
@@ -573,6 +573,31 @@ def test_a_full_disk_makes_a_miss_of_a_hit_with_files(cells: Cells, monkeypatch:
     assert not cells.cached
     assert all(path.name.count(".") for path in set((cells.engine.store.path / "tmp").iterdir()) - before)
     assert left_in_tmp(cells) == []
+
+
+def test_a_result_that_was_not_on_disk_at_a_crash_is_not_exported(own: Cells, tmp_path: Path) -> None:
+    """It is a miss here, and its data may lack: another store must not get it as a whole one."""
+    own()
+    own.engine.background.wait()
+    cache = Cache(own.engine.store.path)
+    (name,) = cache.names()
+    entry = cache.read(name)
+    assert entry is not None
+    replace_file(cache.folder / name, tmp_path / "new", replace(entry, boot="earlier").to_bytes())
+    assert export_results(own.engine, tmp_path / "results").count == 0
+    replace_file(cache.folder / name, tmp_path / "new", replace(entry, boot="").to_bytes())
+    assert export_results(own.engine, tmp_path / "results").count == 1
+
+
+def test_a_result_that_could_not_be_read_is_not_written(own: Cells) -> None:
+    """One line says why: the names of its files have more than 4 MiB."""
+    name = "x" * 70
+    script = f"for i in $(seq 56); do mkdir {name}; cd {name}; done; for i in $(seq 1100); do > $i; done"
+    Valued(own)(f"{CLOCK} > /out/x.txt; cd /out; {script}")
+    assert own.notes == [
+        "--cache: the cell runs and is not cached: its output has too many parts, or a name in it is too long"
+    ]
+    assert Cache(own.engine.store.path).names() == []
 
 
 @pytest.mark.slow

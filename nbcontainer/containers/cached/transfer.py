@@ -53,7 +53,7 @@ def export_results(workspace: Workspace, target: Path) -> Transferred:
     with replacing(workspace.store, target) as fd, _errors(workspace, f"export to {target}"):
         _write(fd, f"{_MAGIC}{VERSION}\n".encode())
         for _, entry in cache.entries():
-            if isinstance(entry, Entry) and _export(workspace, fd, entry):
+            if isinstance(entry, Entry) and entry.is_there and _export(workspace, fd, entry):
                 count += 1
                 with_values += bool(entry.names)
     return Transferred(count, with_values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import time
@@ -19,7 +18,7 @@ from nbcontainer.linux.files import syncfs
 from nbcontainer.oci import timestamps
 from nbcontainer.rendering.quantities import duration
 from nbcontainer.sandbox.plan import reaches_others
-from nbcontainer.store.cache_entries import Cache, Entry
+from nbcontainer.store.cache_entries import BadEntry, Cache, Entry
 from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
@@ -130,10 +129,14 @@ class Use:
             return
         problem = touched or self._problem()
         if not problem:
-            with contextlib.suppress(OSError):  # a full disk: the cell runs again
+            try:
                 self._write(outcome)
                 self._hand_out()
-        else:
+            except OSError:  # a full disk: the cell runs again
+                pass
+            except BadEntry:
+                problem = "its output has too many parts, or a name in it is too long"
+        if problem:
             note(self.engine, self.streams, problem)
 
     def _hand_out(self) -> None:

@@ -205,3 +205,21 @@ def test_many_long_texts_are_not_all_variables() -> None:
         assert 0 < sum(len(text.encode()) for text in exchange.variables) <= 128 << 10
         assert exchange.variables[0].startswith("v0=")
         assert len(exchange.values.inputs) == 180
+
+
+def test_the_files_that_were_hashed_are_those_that_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in memory, not in a directory for temporary files, and written once; a hit frees them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    value = ["first"]
+    before = open_descriptors()
+    with Exchange({"x": value, "y": "text", "z": np.arange(3)}, output=False) as exchange:
+        digest = exchange.digest()
+        assert digest == exchange.digest()
+        value[0] = "second"
+        exchange.send([os.open(tmp_path / one.file, os.O_WRONLY | os.O_CREAT) for one in exchange.inputs])
+    assert (tmp_path / "x.json").read_text() == '["first"]'
+    assert (tmp_path / "y.txt").read_text() == "text"
+    assert np.load(tmp_path / "z.npy").tolist() == [0, 1, 2]
+    with Exchange({"x": ["first"], "y": "text", "z": np.arange(3)}, output=False) as exchange:
+        assert exchange.digest() == digest
+    assert open_descriptors() == before

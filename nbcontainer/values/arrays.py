@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any, BinaryIO
 
 from nbcontainer.values.codec import MissingPackage
+
+_HEADER_LIMIT = 10_000  # characters that NumPy reads (max_header_size)
 
 
 class NpyCodec:
@@ -19,11 +22,19 @@ class NpyCodec:
         return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
 
     def write(self, value: Any, file: BinaryIO) -> None:
-        """Write the array. Raises `ValueError` for an array of objects, and for one with a mask."""
+        """Write the array. Raises `ValueError` for an array of objects, and for one with more than a file can hold.
+
+        That is a mask, a unit or the like of another package, and a type whose description NumPy would not read.
+        """
         import numpy as np
 
+        kind = type(value)
         if isinstance(value, np.ma.MaskedArray):
             raise ValueError("the mask of the array would be lost")
+        if isinstance(value, np.ndarray) and kind.__module__.partition(".")[0] != "numpy":
+            raise ValueError(f"what {kind.__module__}.{kind.__qualname__} adds to the array would be lost")
+        if value.dtype.names and _header_size(value) > _HEADER_LIMIT:
+            raise ValueError(f"the description of its type has more than {_HEADER_LIMIT} characters")
         np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
 
     def read(self, file: BinaryIO) -> Any:
@@ -43,6 +54,14 @@ class NpyCodec:
             raise
         except Exception as error:  # NumPy parses the header as a Python literal: it may raise anything
             raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _header_size(value: Any) -> int:
+    import numpy as np
+
+    header = io.BytesIO()
+    np.lib.format.write_array_header_2_0(header, np.lib.format.header_data_from_array_1_0(np.asanyarray(value)))
+    return len(header.getvalue())
 
 
 def _check_size(file: BinaryIO) -> None:

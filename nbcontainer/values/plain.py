@@ -36,7 +36,7 @@ class BytesCodec:
     def write(self, value: bytes | bytearray | memoryview, file: BinaryIO) -> None:
         """Write the bytes."""
         view = memoryview(value)
-        file.write(view if view.contiguous else view.tobytes())
+        file.write(view if view.c_contiguous else view.tobytes())
 
     def read(self, file: BinaryIO) -> bytes:
         """Return the bytes."""

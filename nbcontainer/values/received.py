@@ -53,8 +53,13 @@ def names(directory: int) -> Iterator[str]:
 
 
 def find(directory: int, variable: str) -> str:
-    """Return the name of the one file `variable.*` in `/out`. Raises `ValueUnavailable` for none and for several."""
+    """Return the name of the one file `variable.*` in `/out`. Raises `ValueUnavailable` for none and for several.
+
+    A directory counts if there is nothing else: it is not a file, and the error of reading it says so.
+    """
     found = sorted(name for name in names(directory) if name.partition(".")[0] == variable)
+    if len(found) > 1:
+        found = [name for name in found if not _is_directory(directory, name)] or found
     if not found:
         first, *more, last = dict.fromkeys(codec.suffix for codec in codecs())
         hint = f"let the cell write {OUTPUT}/{variable}.{', .'.join([first, *more])} or .{last}"
@@ -64,6 +69,13 @@ def find(directory: int, variable: str) -> str:
         hint = f"name one, as in `--get {variable}={shown(found[0])}`"
         raise ValueUnavailable(f"the cell left several files {OUTPUT}/{variable}.*: {listed}", hint=hint)
     return found[0]
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except OSError:  # it has gone
+        return True
 
 
 def open_file(directory: int, name: str, limit: int = SIZE_LIMIT, *, copied: bool = False) -> BinaryIO:

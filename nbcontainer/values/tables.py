@@ -101,6 +101,11 @@ def _arrow_table(value: Any, arrow: Any) -> Any:
     if _is(value, "pandas", "Series"):
         value = value.to_frame(value.name if value.name is not None else "value")
     if _is(value, "pandas", "DataFrame"):
+        names: dict[str, Any] = {}
+        for name in value.columns:
+            if str(name) in names:
+                raise ValueError(f"the columns {names[str(name)]!r} and {name!r} are the same in Arrow")
+            names[str(name)] = name
         return arrow.Table.from_pandas(value)
     if isinstance(value, arrow.RecordBatch):
         return arrow.Table.from_batches([value])

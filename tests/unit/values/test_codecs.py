@@ -99,6 +99,52 @@ def test_the_mask_of_an_array_is_not_lost() -> None:
         there_and_back(np.ma.masked_array([1, 2], [False, True]))
 
 
+class Metres(np.ndarray[Any, Any]):
+    """An array with a unit."""
+
+
+def test_what_a_file_cannot_hold_of_an_array_is_not_lost() -> None:
+    """The unit of another package's array is refused; NumPy's own kinds of arrays come back as plain ones."""
+    with pytest.raises(ValueError, match=r"what .*Metres adds to the array would be lost"):
+        there_and_back(np.arange(3).view(Metres))
+    assert there_and_back(np.rec.array([(1, 2)], dtype=[("a", "i4"), ("b", "i4")]))["b"].tolist() == [2]
+
+
+@pytest.mark.parametrize(("fields", "fits"), [(300, True), (1000, False)])
+def test_an_array_that_could_not_be_read_is_not_written(fields: int, fits: bool) -> None:
+    """NumPy reads a description of its type of at most 10000 characters."""
+    value = np.zeros(2, [(f"field{number}", "i4") for number in range(fields)])
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="more than 10000 characters"):
+        assert there_and_back(value).dtype == value.dtype
+
+
+def test_columns_that_are_the_same_in_arrow_are_refused() -> None:
+    """A number becomes text: one of the two could not be named."""
+    with pytest.raises(ValueError, match="the columns '1' and 1 are the same in Arrow"):
+        there_and_back(pd.DataFrame([[1, 2]], columns=pd.Index(["1", 1], dtype=object)))
+    assert there_and_back(pd.DataFrame([[1, 2]], columns=[0, 1])).columns.astype(str).to_list() == ["0", "1"]
+
+
+def test_bytes_in_another_order_are_written_in_the_order_of_their_numbers() -> None:
+    """A memoryview of an array in Fortran's order has the bytes of its copy."""
+    array = np.asfortranarray(np.arange(6, dtype="u1").reshape(2, 3))
+    assert there_and_back(array.data) == array.tobytes()
+
+
+def test_a_picture_of_many_pixels_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow warns of many, and refuses twice as many: that is the limit here, too."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
+    assert there_and_back(Image.new("1", (10, 11))).size == (10, 11)
+    with pytest.raises(ValueError, match="exceeds limit of 120 pixels"):
+        there_and_back(Image.new("1", (10, 13)))
+
+
+def test_a_part_of_a_figure_has_no_codec() -> None:
+    """It cannot be saved by itself."""
+    with pytest.raises(UsageError, match="no codec for a value of type 'SubFigure'"):
+        codec_for("x", Figure().subfigures())
+
+
 @pytest.mark.parametrize(
     ("value", "keys"), [({1: "a", "1": "b"}, "1 and '1'"), ([{"x": {"null": 1, None: 2}}], "'null' and None")]
 )

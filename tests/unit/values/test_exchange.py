@@ -199,6 +199,20 @@ def test_a_name_that_is_too_long_for_a_file_is_refused(name: str, fits: bool) ->
         Exchange({name: "text"}, output=False).close()
 
 
+def test_a_directory_is_not_one_of_several_files(tmp_path: Path) -> None:
+    """`--get x` reads the one file `/out/x.*` beside a directory `/out/x`; a directory alone is not a file."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    (tmp_path / "x.json").write_text("1")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert received.find(fd, "x") == "x.json"
+        with pytest.raises(ValueUnavailable, match="it is not a regular file"):
+            received.read(fd, received.find(fd, "y"))
+    finally:
+        os.close(fd)
+
+
 def test_many_long_texts_are_not_all_variables() -> None:
     """A program that gets too many bytes of them cannot start: the first ones are variables, all are files."""
     with Exchange({f"v{number}": "\u20ac" * 4096 for number in range(180)}, output=False) as exchange:

@@ -90,9 +90,9 @@ def _serving(address: str, port: int, serve_one: Callable[[socket.socket], None]
     with socket.create_server((address, port), family=family) as server:
 
         def serve() -> None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the end of the block
                 while True:
-                    with server.accept()[0] as one:
+                    with server.accept()[0] as one, contextlib.suppress(OSError):  # one who leaves early
                         serve_one(one)
 
         thread = threading.Thread(target=serve, daemon=True)

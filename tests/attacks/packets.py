@@ -71,8 +71,20 @@ def forge(addresses: list[str], packets: list[str], first: int) -> object:
 def ask(addresses: list[str], port: int, by_the_interface: bool, seconds: float = 3) -> object:
     """The addresses by which a server says something in so many seconds, all asked at once, or when all have.
 
-    By the interface itself is past the routes.
+    By the interface itself is past the routes. A connection that gets no answer in five seconds is made anew.
     """
+    found: list[str] = []
+    end = time.monotonic() + seconds
+    while True:
+        left = end - time.monotonic()
+        found += ask_once([one for one in addresses if one not in found], port, by_the_interface, min(left, 5))
+        if len(found) == len(addresses) or end - time.monotonic() < 1:
+            return sorted(found)
+        time.sleep(0.1)
+
+
+def ask_once(addresses: list[str], port: int, by_the_interface: bool, seconds: float) -> list[str]:
+    """The addresses by which a server says something to the first connection, in so many seconds."""
     asked = {}
     found = []
     for address in addresses:
@@ -94,4 +106,4 @@ def ask(addresses: list[str], port: int, by_the_interface: bool, seconds: float 
             one, address = asked.pop(number)
             if isinstance(answer := attempt(one.recv, 100), bytes) and answer:
                 found.append(address)
-    return sorted(found)
+    return found

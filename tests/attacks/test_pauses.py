@@ -166,7 +166,12 @@ def test_a_container_goes_on_when_its_copy_is_killed(engine: Engine, way: str) -
 def test_what_was_left_stopped_goes_on(engine: Engine, tmp_path: Path, verb: str) -> None:
     """A version before left a container so: the next command that looks at it wakes it, and it may end in order."""
     name = f"left-{verb}-{os.urandom(4).hex()}"
-    words = {"commit": [name, "copy"], "export": [name, "-o", str(tmp_path / "tar")], "ps": []}
+    words = {
+        "commit": [name, "copy"],
+        "export": [name, "-o", str(tmp_path / "tar")],
+        "ps": [],
+        "stop": ["-t", f"{DEADLINE:.0f}", name],
+    }
     ended: list[bytes] = []
 
     def wake(victim: Victim) -> None:

@@ -35,7 +35,18 @@ _USUAL = Kind.ROOTFUL if os.geteuid() == 0 else Kind.ROOTLESS
 def attack_in(kind: Kind, masks: str, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the attacks in a place."""
     folder = Path(__file__).parent
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *options]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "--reruns=0",
+        *options,
+    ]
     words += ["--basetemp", str(tmp_path / "place"), *(str(folder / name) for name in ATTACKS)]
     program = places.program(kind, masks, *words)
     return subprocess.run(program, capture_output=True, text=True, check=False, cwd=folder.parents[1])

@@ -91,7 +91,7 @@ def stable(engine: Engine) -> State:
     return now
 
 
-def settled(engine: Engine, before: State, seconds: float = 5, but: Iterable[str] = ()) -> None:
+def settled(engine: Engine, before: State, seconds: float = DEADLINE, but: Iterable[str] = ()) -> None:
     """Waits until there is what was there before: whoever is killed takes a moment to die. Raises `Damaged`."""
     deadline = time.monotonic() + seconds
     while different := state(engine).differs(before, but):

@@ -415,6 +415,7 @@ def test_volumes_agree_with_a_model_that_copies_the_directory(
         machine = type("Bound", (Volumes,), {"engine": own, "scratch": tmp_path, "counts": counts})
         chosen = settings(
             max_examples=EXAMPLES,
+            derandomize=EXAMPLES <= 2,
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -23,6 +23,7 @@ from nbcontainer.commands.doctor.checks import PROBES
 from nbcontainer.commands.doctor.examination import examine
 from nbcontainer.commands.doctor.report import LIMITED, MISSING, OK
 from nbcontainer.images.builtin.busybox import static_busybox
+from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, UPPER_ADVICE
@@ -163,7 +164,8 @@ def test_nothing_is_left_behind(engine: Engine, tmp_path: Path, there: bool) -> 
         folder = engine.store.path
         files = {str(path.relative_to(folder)) for name in ("", "tmp", "layers") for path in (folder / name).iterdir()}
         descriptors = open_descriptors()
-        groups = sum(1 for _ in Path("/sys/fs/cgroup").rglob(f"nbcontainer-{os.getpid()}-*"))
+        places = hierarchy.look(Machine()).places()
+        groups = sum(1 for place in places for _ in place.glob(f"{hierarchy.PREFIX}{os.getpid()}-*"))
         own = [line for line in mounts() if str(folder) in line or str(tmp_path) in line]  # other tests mount, too
         return files, set(tmp_path.iterdir()), memory(folder, store), descendants(os.getpid()), own, descriptors, groups
 

@@ -16,8 +16,17 @@ from nbcontainer.sandbox.helper import operations, program
 from nbcontainer.sandbox.helper.operations import Kind, Operation, Outcome
 from tests.requirements import program_or_skip
 
-EXAMPLES = int(os.environ.get("NBCONTAINER_FUZZ", "60"))
-"""How many packets the helper gets in each fuzz test."""
+_ASKED = os.environ.get("NBCONTAINER_FUZZ", "")
+
+EXAMPLES = int(_ASKED or 60)
+"""How many packets the helper gets in each fuzz test: the same ones each time, unless the variable says how many."""
+
+CHOSEN = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=not _ASKED,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,7 @@ def test_an_outcome_that_was_not_expected_is_reported(helper: str) -> None:
     assert message.outcome.result > 0
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@CHOSEN
 @given(packet=st.binary(min_size=1, max_size=300))
 def test_no_packet_does_more_than_end_the_server(helper: str, packet: bytes) -> None:
     """It ends by itself, and not by a signal."""
@@ -81,7 +90,7 @@ _WORD = st.integers(0, 2**32 - 1)
 _FIELD = st.one_of(st.integers(0, 300), _WORD)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@CHOSEN
 @given(
     kind=st.integers(0, 5),
     pointers=st.integers(0, 255),

@@ -50,7 +50,7 @@ def run_tests(folder: Path, tests: dict[str, list[str]], seconds: float = machin
         "LANG": "C.UTF-8",
         "NBCONTAINER_REQUIRE": REQUIRED,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTEST_ADDOPTS": f"{PYTEST} {os.environ.get('PYTEST_ADDOPTS', '')}",
+        "PYTEST_ADDOPTS": f"{PYTEST} {os.environ.get('PYTEST_ADDOPTS', '')} --reruns=0",
     }
     order = folder / "order.json"
     Order(str(PROJECT), sys.executable, environment, tests).write(order)

@@ -14,8 +14,9 @@ import pytest
 import nbcontainer
 from nbcontainer.containers.cells.leftovers import Leftovers
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox import supervisor
 from nbcontainer.sandbox.supervisor import Supervisor
-from tests.running import all_dead, appear, interrupt_beside, marker, pidfds
+from tests.running import DEADLINE, all_dead, appear, interrupt_beside, marker, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,9 +70,10 @@ def test_an_interrupt_of_run_is_a_keyboard_interrupt(
 
 
 def test_a_program_that_ends_well_after_an_interrupt_was_interrupted(
-    engine: Engine, interrupt: Callable[[str], list[int]]
+    engine: Engine, interrupt: Callable[[str], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exit code of the program does not matter, and what it wrote to the container is kept."""
+    monkeypatch.setattr(supervisor, "GRACE", DEADLINE)
     mark = marker()
     with nbcontainer.create("busybox", engine=engine) as box:
         interrupt(mark)

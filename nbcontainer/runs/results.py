@@ -16,7 +16,7 @@ _SHOWN = 120
 """Characters of a failure in a `repr`: a line of standard error can be a whole document."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Result:
     """A run that has ended. `stdout` and `stderr` are empty if they went to a callback.
 
@@ -25,7 +25,7 @@ class Result:
     number of times that it was started. `returned` is `value` without a check: None if the function failed. With
     `explain=True`, `explanation` has the steps that were done for the run, each with its `name`, its system calls
     (`texts`) and its time; as text it is all system calls. A result can be pickled; its container can then be looked
-    at, but not used.
+    at, but not used. Two results are equal if all but `values`, `returned` and `explanation` is.
 
     >>> result = run("busybox", script="echo done; echo 42 > /out/answer.json", get=["answer"])
     >>> result.text, result.values["answer"], result.exit_code
@@ -36,12 +36,15 @@ class Result:
     outcome: Outcome
     stdout: bytes
     stderr: bytes
-    values: Mapping[str, Any] = field(default_factory=dict)
-    returned: Any = None
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False)  # == of arrays is an array
+    returned: Any = field(default=None, compare=False)
     files: Mapping[str, bytes] = field(default_factory=dict)
     index: int = 0
     attempts: int = 1
-    explanation: Explanation | None = None
+    explanation: Explanation | None = field(default=None, compare=False)
+
+    def __hash__(self) -> int:
+        return hash((self.container.name, self.index, self.stdout, self.stderr))
 
     def __repr__(self) -> str:
         again = f", {self.attempts} attempts" if self.attempts > 1 else ""

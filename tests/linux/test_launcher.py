@@ -208,7 +208,7 @@ def test_an_interrupted_start_is_no_start(engine: Engine, monkeypatch: pytest.Mo
     before = descendants(os.getpid())
     with pytest.raises(KeyboardInterrupt):
         _ = engine.launcher.pid
-    assert descendants(os.getpid()) == before
+    assert set(descendants(os.getpid())) <= set(before)
     assert engine.launcher.pid > 0
 
 
@@ -234,7 +234,7 @@ def test_a_store_that_is_not_there(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(LauncherError, match="No such file or directory") as raised:
         _ = lost.pid
     assert "\n" not in str(raised.value)
-    assert descendants(os.getpid()) == before
+    assert set(descendants(os.getpid())) <= set(before)
 
 
 def test_a_python_that_is_not_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,14 +190,13 @@ PLANTED = {
 def test_links_in_the_image_do_not_lead_out(cell: Cell, data: Path, plant: str, below: str) -> None:
     """A target that is a link is followed in the container's root: the host has nothing new, wherever it pointed."""
     name = new_name()
-    before = {path: sorted(os.listdir(path)) for path in ("/etc", "/var")}  # noqa: PTH208
     cell(plant, name=name)
     ran = cell(
         f"cat /data{below}/hello; ls -ld /data | cut -c 1", name=name, image="", volumes=volumes(f"{data}:/data{below}")
     )
     assert ran.lines == ["from the host", "l"]
-    assert {path: sorted(os.listdir(path)) for path in ("/etc", "/var")} == before  # noqa: PTH208
-    assert not Path("/tmp/new/below").exists()
+    for place in ("/etc", "/var", "/tmp"):
+        assert not Path(place, "new").exists()
 
 
 @pytest.mark.parametrize("where", ["/proc/self/attr", "/proc", "/sys/fs", "/dev", "/dev/shm", "/", "/proc/1/root"])

@@ -107,14 +107,13 @@ def test_nothing_of_a_cell_runs_on(victim: Kernel, short_path: Path, store: Path
     mark = marker()
     data = tmp_path / "data"
     data.mkdir()
-    before = mounts()
     body = f"echo kept > /data/file; dd if=/dev/zero of=/big bs=1M count=4 2>/dev/null; {body.replace('MARK', mark)}"
     victim.send(f"%%container busybox -v {data}:/data\n{body}")
     sleeping = pidfds(appear(mark, body.count(mark)))
     kill(victim)
     assert all_dead(sleeping)
     assert not processes_with(mark)
-    assert mounts() == before
+    assert not [line for line in mounts() if str(tmp_path) in line or str(store) in line]
     next_start(short_path, store)
     assert check_blobs(store) == {"busybox"}
     assert not list((store / "containers").iterdir())

@@ -378,12 +378,11 @@ def test_a_shutdown_leaves_nothing(make_kernel: Callable[..., ShellKernel], tmp_
     """No process, no mount, no socket, and in the store neither container, layer nor unfinished work."""
     store = tmp_path / "store"
     kernel = make_kernel(store=store)
-    before = mounts()
     kernel.run("echo 1 > /file; (trap '' INT TERM HUP; sleep 1000) & setsid sleep 1000 &").good()
     kernel.client.stop_channels()
     with kernel.watched():
         kernel.manager.shutdown_kernel()
-    assert mounts() == before
+    assert not [line for line in mounts() if str(tmp_path) in line]
     assert not Path(kernel.manager.connection_file).exists()
     for name in ("containers", "tmp", "sessions"):
         assert list((store / name).iterdir()) == [], name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import copy
 import inspect
 import multiprocessing
@@ -165,11 +164,20 @@ def test_a_copied_result_is_whole() -> None:
         assert found.container.record == RECORD
 
 
-def test_results_are_in_sets() -> None:
-    """As objects of subprocess are: a result is equal to itself alone, whatever values it has."""
-    first, second = (Result(container(), OUTCOME, b"out\n", b"", {"x": array.array("d", [1.0])}) for _ in range(2))
-    assert {first, second, first} == {second, first}
-    assert first != second
+def test_results_are_compared_and_in_sets() -> None:
+    """Whatever values they have: == of two arrays is an array, and a list has no hash."""
+
+    class Ambiguous:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    box = container()
+    first, same = (Result(box, OUTCOME, b"out\n", b"", {"x": Ambiguous()}, Ambiguous()) for _ in range(2))
+    other = Result(box, OUTCOME, b"other\n", b"")
+    assert first == same != other
+    assert len({first, same, other}) == 2
 
 
 def test_reprs_are_short() -> None:

@@ -43,7 +43,8 @@ def release(fd: int) -> None:
         return
     _kept.discard(fd)
     try:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # the last close(2) does it, too
+            fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         os.close(fd)
 

@@ -14,13 +14,13 @@ from nbcontainer.sandbox.steps.devices import SCRIPT
 TAIL = 4096
 """Bytes of the end of standard error in which a report is looked for."""
 
-_FILES = f"(?:{SCRIPT}|/dev/nbcontainer/cell)"
-"""The script of a cell of its own, and that of a shell that continues from cell to cell."""
+_FILES = rf"(?:{SCRIPT}|/dev/nbcontainer/cell|/dev/nbcontainer/shown/cell\.\d+\.[0-9a-f]+)"
+"""The script of a cell of its own, that of a shell that continues, and that of a cell beside others."""
 
 _SHELL = re.compile(rf"(?:[\w.-]+: )?{_FILES}: (?:line )?(\d{{1,9}}): ")
 """bash and ash write `line 3`, dash `3`; a shell's name may be before it."""
 
-_PYTHON = re.compile(rf'^  File "{SCRIPT}", line (\d{{1,9}})', re.MULTILINE)
+_PYTHON = re.compile(rf'^  File "{_FILES}", line (\d{{1,9}})', re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
 _WIDTH = 60
 

@@ -160,6 +160,10 @@ class Words:
         """Return whether the option was given."""
         return name in self.options
 
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return whether a flag is on: `default`, unless the line turns it on or off."""
+        return name in self.options or (default and name not in self.off)
+
     def one(self, name: str, default: str = "") -> str:
         """Return the option's last value."""
         return self.options.get(name, [default])[-1]

@@ -325,6 +325,11 @@ def command_line(
 def _check_arguments(arguments: tuple[str, ...]) -> None:
     if any("\0" in argument for argument in arguments):
         raise UsageError("an argument contains a NUL character", hint="remove it")
+    try:
+        " ".join(arguments).encode()
+    except UnicodeEncodeError:
+        hint = "pass them by --stdin or in a file"
+        raise UsageError("the arguments have characters that are not Unicode", hint=hint) from None
 
 
 def stop_signal(config: ImageConfig) -> int:

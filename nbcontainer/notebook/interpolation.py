@@ -46,6 +46,8 @@ def split_for_expansion(line: str) -> list[str]:
     """Split a line as `split` does, for `expand`: a dollar sign that a shell would leave as it is becomes `LITERAL`."""
     if line.isascii() and line.isprintable() and _SPECIAL.isdisjoint(line):
         return line.split()  # the same as shlex, which reads character by character; most lines are like this
+    if LITERAL in line:
+        raise UsageError("the line contains a NUL character", hint="remove it")
     parts, at = [], 0
     while found := _QUOTED_OR_BRACE.search(line, at):
         end = found.end()

@@ -141,11 +141,17 @@ def run(
     found = joinable(engine, request.name)
     if found is None:  # it has ended meanwhile
         return run_afresh(engine, request, streams, progress=progress())
-    return _beside(found, request, streams)
+    return _beside(found, request, streams, words)
 
 
-def _beside(found: LiveContainer | Job, request: Request, streams: Streams) -> tuple[Container, Outcome]:
+def _beside(found: LiveContainer | Job, request: Request, streams: Streams, words: Words) -> tuple[Container, Outcome]:
     """Run a cell by a new process in a running container."""
+    if words.has("interactive"):
+        hint = "give the input by --stdin, or use `nbcontainer exec -it` in a terminal"
+        raise UsageError(f"-i cannot be used in container '{found.name}', which is running", hint=hint)
+    if request.remove:
+        hint = f"remove --rm: `%container rm -f {found.name}` ends and removes it"
+        raise UsageError(f"--rm cannot be used in container '{found.name}', which is running", hint=hint)
     from nbcontainer.containers.live.joining import run_inside
     from nbcontainer.containers.live.live_container import LiveContainer
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -89,8 +91,8 @@ class ContainerMagics(Magics):
         self.notices = Notices()
         self._defaults = CellDefaults(self)
         self._lines = ParsedLines()
+        self._engines: dict[str, Engine] = {}
 
-    _engine: Engine | None = None
     _holding: Engine | None = None
     _unseen: tuple[str, ...] = ()
 
@@ -99,9 +101,15 @@ class ContainerMagics(Magics):
         """The engine on this notebook's store."""
         if not self.store:
             return default_engine()
-        if self._engine is None or self._engine.closed or str(self._engine.store.path) != self.store:
-            self._engine = Engine(host_path(self.store))
-        return self._engine
+        engine = self._engines.get(self.store)
+        return self._opened(self.store) if engine is None or engine.closed else engine
+
+    def _opened(self, text: str) -> Engine:
+        """Return the engine on the store that a text names: the same one, whatever ways of writing it there are."""
+        path = os.path.realpath(host_path(text))
+        engines = (one for one in self._engines.values() if not one.closed and str(one.store.path) == path)
+        engine = self._engines[text] = next(engines, None) or Engine(Path(path))
+        return engine
 
     @cached_property
     def matcher(self) -> Callable[[Any], Any]:
@@ -113,7 +121,7 @@ class ContainerMagics(Magics):
 
     def start(self) -> None:
         """Start the launcher in the background. If the store cannot be opened, its first use reports that."""
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(NbcontainerError):
             engine = self.engine
             startup.start(engine, self.image or "busybox")
             job_cells.keep_ends(engine, self.shell)
@@ -122,7 +130,7 @@ class ContainerMagics(Magics):
     def before_cell(self, info: ExecutionInfo) -> None:
         """Wake the container for a `%%container` cell while IPython compiles it: a warm one, or that of a live cell."""
         if info.raw_cell is not None and info.raw_cell.startswith("%%container"):
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(NbcontainerError):  # the cell reports it
                 self._holding = self.engine
                 self._holding.background.hold()
                 if not live_cells.wake(self._holding, info.raw_cell.partition("\n")[0]):
@@ -139,9 +147,11 @@ class ContainerMagics(Magics):
             holding.background.release()
 
     def close(self) -> None:
-        """End the containers of this notebook."""
-        with contextlib.suppress(StoreError):
+        """End the containers of this notebook, on each store that it has used."""
+        with contextlib.suppress(NbcontainerError):
             self.engine.close()
+        for engine in self._engines.values():
+            engine.close()
 
     @no_var_expand
     @line_cell_magic
@@ -322,7 +332,7 @@ class ContainerMagics(Magics):
         live = live_cells.runs_live(engine, words)
         request = self._request(words, script, exchange, prompts=not live)
         untrusted = words.has(defaults.UNTRUSTED) or (live and live_cells.is_untrusted(engine, words))
-        trust = words.has("trust-output") or (self.trust_output and not untrusted)
+        trust = words.flag("trust-output", default=self.trust_output and not untrusted)
         page = OutputOnPage(words, engine.store, lambda: self.output_limit, trust=trust, untrusted=untrusted)
         streams = page.streams(notice, captured)
         if exchange is not None:
@@ -383,7 +393,7 @@ class ContainerMagics(Magics):
         """Show the hints and the footer of a cell that has ended."""
         if outcome.reason in (Reason.EXITED, Reason.SIGNAL):
             self._hint(words, cell)
-        if cell.container is not None and (self.footer or words.has("footer")):
+        if cell.container is not None and words.flag("footer", default=self.footer):
             from nbcontainer.notebook.display.footer import footer  # only a footer needs it
 
             live = live_cells.described(self.engine, words)
@@ -392,14 +402,14 @@ class ContainerMagics(Magics):
     def _report(self, words: Words, outcome: Outcome, line: str) -> None:
         """Raise the error of a run that failed, or print it if the cell must not fail."""
         # An interrupt must stop Run All, whatever the options of the cell are.
-        if outcome.reason == Reason.INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):
+        if outcome.reason == Reason.INTERRUPTED or not words.flag("no-raise-error", default=not self.raise_error):
             raise failure(outcome, line)
         if outcome.reason != Reason.EXITED:
             print(outcome.describe(), file=sys.stderr)
 
     def _hint(self, words: Words, cell: CellFacts) -> None:
         """Show the new hints after a cell, unless they are turned off."""
-        if self.hints and not words.has("quiet"):
+        if not words.flag("quiet", default=not self.hints):
             with contextlib.suppress(NbcontainerError, OSError):  # another process removed what a hint looks at
                 for text in self.given_hints.after(cell):
                     show(self.shell, hint_box(text))

@@ -180,6 +180,24 @@ def test_the_page_has_a_limit(notebook: Notebook) -> None:
     assert Path(path).read_text() == "".join(f"{number}\n" for number in range(1, 100_001))
 
 
+def test_a_store_is_the_same_by_each_way_of_writing_it(notebook: Notebook, tmp_path: Path) -> None:
+    """Links, `..` and a slash at the end: a notebook has one engine on a store, also after it has been elsewhere."""
+    magics = notebook.shell.magics_manager.registry["ContainerMagics"]
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    engines = set()
+    for place in ("mine/", "mine", "link", "mine/../mine", "other", "mine/"):
+        magics.store = f"{tmp_path}/{place}"
+        notebook.good("%%container busybox --name dev --live\ntrue")
+        engines.add(magics.engine)
+        assert magics.engine is magics.engine
+    assert len(engines) == 2
+    magics.store = "~nosuch/x"
+    assert "no such user" in notebook.fails("%%container busybox\ntrue")
+    magics.store = ""
+    for engine in engines:
+        engine.close()
+
+
 def test_another_store_can_be_configured(notebook: Notebook, tmp_path: Path) -> None:
     """`ContainerMagics.store` moves the notebook to a store of its own, and back."""
     notebook.good("%%container busybox --name dev\ntrue")

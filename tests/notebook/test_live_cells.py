@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 SHELL = "%%container busybox --name dev --live\n"
 PYTHON = "%%container host --name dev --live=python\n"
 AGAIN = "%%container --name dev --live\n"
+JOB = "%%container busybox --name dev --bg"
 
 
 def failure(ran: Ran) -> str:
@@ -507,6 +508,20 @@ def test_a_joined_cell_has_its_own_options(dev: Notebook) -> None:
     user = "0" if default_engine().single_id else "1000"
     assert dev.good(f"%%container --name dev -u {user}\nid -u") == f"{user}\n"
     assert dev.good(AGAIN + "ls /dev/nbcontainer/shown") == ""
+
+
+@pytest.mark.parametrize("start", ["--live", "--bg"])
+def test_a_joined_cell_has_what_other_cells_have(dev: Notebook, start: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--stdin`, the program `display`, and the line that failed; `-i` and `--rm` are refused and not ignored."""
+    dev.good("%%container busybox --name dev --live\ntrue" if start == "--live" else f"{JOB}\nsleep 1000")
+    assert dev.good("%%container --name dev --stdin given\nread x; echo [$x]") == "[given]\n"
+    assert dev.good("%container run --name dev --stdin given busybox cat") == "given\n"
+    if start == "--live":
+        dev.good("%%container --name dev\necho '<b>shown</b>' > /tmp/a; display -t text/html /tmp/a; echo after")
+    assert "line 2: nosuch" in failure(dev.run("%%container --name dev\ntrue\nnosuch"))
+    assert "-i cannot be used in container 'dev'" in dev.fails("%%container --name dev -i\nread x")
+    assert "--rm cannot be used in container 'dev'" in dev.fails("%%container --name dev --rm\ntrue")
+    dev.run("%container stop dev")
 
 
 def test_exec_runs_a_command(dev: Notebook) -> None:

@@ -58,6 +58,21 @@ def test_what_a_notebook_trusts_is_inert_all_the_same(notebook: Notebook) -> Non
     assert said == "\ufffd]0;x\ufffd\x1b[31mred\x1b[0m\n"
 
 
+def test_a_flag_that_a_trait_sets_is_turned_off(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--trust-output=false` and the like hold for one cell, whatever the notebook's traits are."""
+    publisher = CapturingDisplayPublisher()  # type: ignore[no-untyped-call]
+    notebook.shell.display_pub = publisher
+    notebook.good("%config ContainerMagics.trust_output = True")
+    notebook.good("%config ContainerMagics.raise_error = False")
+    notebook.good("%config ContainerMagics.footer = True")
+    page = "echo '<b>x</b><script>1</script>' > /out/a.html"
+    notebook.good(f"%%container busybox --show --trust-output=false --footer=false\n{page}")
+    assert len(publisher.outputs) == 1
+    assert "<script>" not in str(publisher.outputs)
+    notebook.good("%%container busybox\nexit 3")
+    assert "exit code 3" in notebook.fails("%%container busybox --no-raise-error=false\nexit 3")
+
+
 @pytest.mark.parametrize("start", ["--bg --wait-for up", "--live"])
 def test_who_joins_an_untrusted_container_is_as_inert(dev: Notebook, start: str) -> None:
     """A command, and a cell that names the container alone, show what its own cells may show."""

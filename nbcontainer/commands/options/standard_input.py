@@ -20,7 +20,11 @@ def parse_stdin(text: str) -> StandardInput:
     if text.startswith(_FILE) and not text.startswith(_FILE * 2):
         return _of_file(text[1:])
     text = text.removeprefix(_FILE) if text.startswith(_FILE) else text
-    return StandardInput(text.encode() + (b"" if text.endswith("\n") else b"\n"))
+    try:
+        data = text.encode(errors="surrogateescape")  # an argument of a terminal can have any bytes
+    except UnicodeEncodeError:
+        raise UsageError("the text of --stdin has characters that are not Unicode", hint="use --stdin @FILE") from None
+    return StandardInput(data + (b"" if text.endswith("\n") else b"\n"))
 
 
 def _of_file(name: str) -> StandardInput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.options import RunOptions
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.display_channel import DisplayListener
     from nbcontainer.sandbox.handle import ContainerHandle
 
 
@@ -84,7 +86,12 @@ def run_inside(
     if container is None:
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again")
     body = encode(request.script) if request.command and request.script is not None else b""
-    with JoinedStreams(streams.stdin, live.engine.files.output_pipe, body) as opened:
+    with contextlib.ExitStack() as stack:
+        stdin = streams.stdin
+        if request.stdin is not None:
+            stdin = request.stdin.open(live.engine.store)
+            stack.callback(os.close, stdin)
+        opened = stack.enter_context(JoinedStreams(stdin, live.engine.files.output_pipe, body))
         return _run(live, container, request, streams, opened, on_follow)
 
 
@@ -112,7 +119,7 @@ def _run(
         handle = JoinedHandle(container)
     with handle as joined:
         opened.watch(joined, container.kill)
-        program = program_of(live, request, joined.number)
+        program = program_of(live, request, joined.number, display=streams.display)
         if program.script:
             opened.send(protocol.memory_file("cell", encode(request.script or "")))
         started, timeout = time.monotonic(), request.options.timeout
@@ -157,8 +164,13 @@ class JoiningProgram(NamedTuple):
     user: SetUser | None
 
 
-def program_of(live: Joinable, request: Request, number: int, terminal: int = 0) -> JoiningProgram:
-    """Return the program of a request. `number` is that of its process, `terminal` how many of its streams are one."""
+def program_of(
+    live: Joinable, request: Request, number: int, terminal: int = 0, *, display: DisplayListener | None = None
+) -> JoiningProgram:
+    """Return the program of a request. `number` is that of its process, `terminal` how many of its streams are one.
+
+    With `display`, the program of that name is found: what it shows goes to who listens to the container.
+    """
     process, asked = live.options.process, request.options.process
     process = replace(
         process,
@@ -173,7 +185,8 @@ def program_of(live: Joinable, request: Request, number: int, terminal: int = 0)
     options = replace(live.options, process=process)
     whole = replace(request, options=options, image=live.image.name)
     attached = Attached(replace(options.mounts, volumes=(), named=()))
-    template = make_template(live.engine, whole, live.image, Streams(_nowhere, _nowhere), attached, live.name)
+    streams = Streams(_nowhere, _nowhere, display=display)
+    template = make_template(live.engine, whole, live.image, streams, attached, live.name)
     enter = template.on(Directory("")).enter
     execute, user = enter[-1], None
     assert isinstance(execute, Execute)

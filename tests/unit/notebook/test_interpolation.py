@@ -116,6 +116,12 @@ def test_a_line_is_words(line: str, words: list[str]) -> None:
     assert split(line) == words
 
 
+def test_a_line_has_no_nul() -> None:
+    """The character marks a dollar sign that stays: one in the line would become that."""
+    with pytest.raises(UsageError, match="NUL character"):
+        split("sh -c 'echo a\0b'")
+
+
 @pytest.mark.parametrize("line", ["'a", 'b "', "c \\"])
 def test_what_is_no_line(line: str) -> None:
     """A quote that never ends is refused, and named."""

@@ -29,6 +29,13 @@ def test_a_text_is_lines(text: str, data: bytes) -> None:
     assert parse_stdin(text).data == data
 
 
+def test_a_text_can_have_any_bytes_of_a_terminal() -> None:
+    """Arguments that are not UTF-8 are passed on as they are; what stands for no byte is one error."""
+    assert parse_stdin(os.fsdecode(b"\xff")).data == b"\xff\n"
+    with pytest.raises(UsageError, match="not Unicode; use --stdin @FILE"):
+        parse_stdin("\ud800")
+
+
 def test_a_file_is_read_when_the_run_begins(tmp_path: Path) -> None:
     """Its content is passed byte for byte, without being read into memory."""
     (tmp_path / "x").write_bytes(b"\0\1")

@@ -368,6 +368,10 @@ class Container:
                 newest = 0 if state is None else state.number
                 fork = replace(self.record, name=name, session="", journal=store.unique(), newest=newest)
                 if state is not None:
+                    if self.workspace.states.find(state.id) is None:
+                        self.workspace.states.forget(state.id.journal)
+                        problem = f"state {state.number} of container '{self.name}' was removed meanwhile"
+                        raise ContainerError(problem, hint=f"see `%container history {self.name} --all`")
                     self.workspace.states.share(state.id.journal)
                 made = type(self)(self.workspace, replace(fork, head=state, tip=state), saved=False)
                 made.save()

@@ -358,6 +358,19 @@ def test_the_verbs_show_changes_and_texts(scene: Scene) -> None:
     assert "wrote 3 paths to" in scene.verb("apply", scene.name, "--force")
 
 
+def test_what_the_host_changed_before_a_restore_is_in_conflict(scene: Scene) -> None:
+    """A restored volume has the changes of an old cell: what the host did since that cell is not overwritten."""
+    scene.cell("rm -r /data/sub")
+    volume_changes.discard(scene.made)
+    (scene.data / "sub" / "x").write_text("of the host, changed\n")
+    scene.cell("echo 2 > /data/new")
+    volume_changes.discard(scene.made)
+    restore(scene.made, 1, ["/data"])
+    with pytest.raises(ChangesRefused, match="changed on the host meanwhile"):
+        scene.apply()
+    assert (scene.data / "sub" / "x").read_text() == "of the host, changed\n"
+
+
 def test_an_error_of_the_second_volume_names_the_first(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

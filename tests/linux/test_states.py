@@ -338,6 +338,21 @@ def test_a_restored_state_survives_prune_and_the_removal_of_what_it_came_from(ow
     assert run_script(own, "cat /a", name="fork").text == "1"
 
 
+def test_a_state_that_another_process_pruned_is_not_there(own: Engine, do: Any, cells: Any) -> None:
+    """What this process has read before is looked up again: no container is made of what is gone."""
+    cells("echo 1 > /a", "echo 2 > /a", "echo 3 > /a")
+    do("undo", "dev", "-n", "2")
+    assert "3" in str(do("history", "dev", "--all"))
+    settle(own)
+    with contextlib.closing(Engine(own.store.path)) as other:
+        prune(other)
+    for words in (("checkout", "dev@3", "--name", "fork"), ("diff", "dev@3", "dev"), ("restore", "dev@3", "/a")):
+        with pytest.raises(NbcontainerError, match="has no state 3") as failed:
+            do(*words)
+        assert "history dev --all" in failed.value.hint
+    assert not containers.has(own, "fork")
+
+
 def test_a_full_disk_or_an_interrupt_leaves_nothing(
     own: Engine, do: Any, cells: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,12 +72,15 @@ class _Restored:
         self._old = () if old is None else old.layers
         self._now = () if now is None else now.layers
         self._same_time = old is not None and now is not None and old.began == now.began
+        self._began = None if old is None else old.began
         self._state = _present(old, now)
 
     def volume(self, paths: Sequence[str]) -> VolumeState:
         """Return the volume with paths as they were; `/` is all of it."""
         if "/" in paths:
-            return replace(self._state, layers=self._old)
+            # In a directory that cells removed, what the host changed since then is in conflict.
+            began = self._state.began if self._began is None else min(self._began, self._state.began)
+            return replace(self._state, layers=self._old, began=began)
         store = self._workspace.store
         if any((store.path / "layers" / layer / "diff").is_symlink() for layer in (*self._old, *self._now)):
             hint = "use `undo`, or `checkout CONTAINER@N --name NEW`"

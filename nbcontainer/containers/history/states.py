@@ -40,9 +40,12 @@ class States:
             raise _damaged(wanted, error) from error
 
     def find(self, wanted: StateId) -> State | None:
-        """Return a state by its id, None if its journal does not have it. Raises `ContainerDamaged`, `OSError`."""
+        """Return a state by its id, None if its journal does not have it. Raises `ContainerDamaged`, `OSError`.
+
+        The journal is asked, since another process can have dropped a state that this one has read.
+        """
         try:
-            there = wanted in self._known or self.journals.line(wanted.journal, wanted.number) is not None
+            there = self.journals.line(wanted.journal, wanted.number) is not None
         except ValueError as error:
             raise _damaged(wanted, error) from error
         return self.get(wanted) if there else None

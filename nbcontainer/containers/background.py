@@ -40,7 +40,7 @@ class BackgroundQueue:
         """How many threads are in `keep_pace`."""
 
     def add(self, task: Callable[[], object]) -> bool:
-        """Queue a task; return False if the queue is closed, and drop it.
+        """Queue a task; return False, and drop it, if the queue is closed or this user may have no more threads.
 
         `OSError` and this package's errors in it are dropped: the next cell meets the same cause.
         """
@@ -51,8 +51,12 @@ class BackgroundQueue:
                 self._held.append(task)
                 return True
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="nbcontainer-background", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="nbcontainer-background", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # RLIMIT_NPROC, or a limit of the group
+                    return False
+                self._thread = thread
             self._tasks.put(task)
         return True
 

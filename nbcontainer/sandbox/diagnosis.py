@@ -101,8 +101,15 @@ class Machine:
 
     @property
     def restricted(self) -> bool:
-        """Whether AppArmor refuses user namespaces to this user, because the user is not root."""
-        return not self.root and self.setting("kernel/apparmor_restrict_unprivileged_userns") == "1"
+        """Whether AppArmor refuses user namespaces to this user, because the user is not root.
+
+        A process that a profile allows them has its name. A container of Docker's has a profile, too, and a filter:
+        these refuse them first.
+        """
+        allowed = self.read("self/attr/current").endswith(" (unconfined)")
+        if self.root or allowed or self.filtered or self.confined_by not in ("", "unprivileged_userns"):
+            return False
+        return self.setting("kernel/apparmor_restrict_unprivileged_userns") == "1"
 
     def capable(self, *names: str) -> bool:
         """Return whether this process has all of these capabilities in effect (names without CAP_)."""

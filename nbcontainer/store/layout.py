@@ -38,7 +38,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nbcontainer.errors import StoreError
+from nbcontainer.errors import StoreError, UsageError
 from nbcontainer.linux import files
 from nbcontainer.linux.paths import absolute
 from nbcontainer.oci import reference
@@ -93,8 +93,13 @@ def default_path() -> Path:
         return absolute(reference.host_path(chosen))
     if os.geteuid() == 0:
         return Path("/var/lib/nbcontainer")
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return absolute(reference.host_path(data)) / "nbcontainer"
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return absolute(reference.host_path(data)) / "nbcontainer"
+    try:
+        return absolute(reference.host_path("~/.local/share")) / "nbcontainer"
+    except UsageError as error:
+        problem = f"no home directory is known for user {os.geteuid()}: HOME is not set, and /etc/passwd has no entry"
+        raise UsageError(problem, hint="set HOME, or NBCONTAINER_HOME to a directory of your own") from error
 
 
 class Store:

@@ -106,7 +106,10 @@ def _within(end: float, do: Callable[[], _T]) -> _T:
         answers.append(answer)
 
     thread = threading.Thread(target=work, name="nbcontainer-doctor", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # this user may have no more threads
+        return do()
     thread.join(max(end - time.monotonic(), 0.1))
     if not answers:
         raise TimeoutError

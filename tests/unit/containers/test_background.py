@@ -31,6 +31,22 @@ def test_a_mistake_in_a_task_is_shown_and_later_tasks_run(monkeypatch: pytest.Mo
     assert (shown, ran.is_set()) == ([TypeError], True)
 
 
+def test_without_threads_tasks_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a user's limit of processes the queue takes nothing, ends, and takes tasks again later."""
+    tasks, ran = BackgroundQueue(), threading.Event()
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        assert not tasks.add(ran.set)
+        tasks.wait()
+    assert tasks.add(ran.set)
+    tasks.close()
+    assert ran.is_set()
+
+
 def test_a_cell_waits_while_too_many_tasks_are_queued() -> None:
     """It begins when the thread has done so many that few are left, and at once if there are few."""
     tasks, begun, goes_on = BackgroundQueue(), threading.Event(), threading.Event()

@@ -65,6 +65,23 @@ def machine(top: Path, files: dict[str, str] | None = None, uid: int = 1000) -> 
             errno.EACCES,
             "apparmor=unconfined",
         ),
+        (
+            {
+                "self/attr/current": "docker-default (enforce)\n",
+                "self/status": "Seccomp:\t2\n",
+                "sys/kernel/apparmor_restrict_unprivileged_userns": "1",
+            },
+            errno.EPERM,
+            "seccomp=unconfined",
+        ),
+        (
+            {
+                "self/attr/current": "nbcontainer (unconfined)\n",
+                "sys/kernel/apparmor_restrict_unprivileged_userns": "1",
+            },
+            errno.EPERM,
+            "ask the administrator",
+        ),
         ({"self/attr/current": "unconfined\n"}, errno.EPERM, "ask the administrator"),
         ({}, errno.EPERM, "a chroot has none"),
         ({}, errno.EIO, ""),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.errors import ImageError, ImageNotFound, StoreError
+from nbcontainer.errors import ImageError, ImageNotFound, StoreError, UsageError
 from nbcontainer.images.archives.loading import ImportOptions, load
 from nbcontainer.images.staging import Staging
 from nbcontainer.images.trash import discard
@@ -154,6 +154,16 @@ def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, environment: dict[s
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert default_path() == Path(path)
+
+
+def test_a_user_without_a_home_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user id that has no entry in /etc/passwd, without HOME: nobody has written a path."""
+    for name in ("NBCONTAINER_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(UsageError, match=r"no home directory is known for user 54321: .*; set HOME, or"):
+        default_path()
 
 
 # Crashes

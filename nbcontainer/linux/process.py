@@ -146,3 +146,15 @@ def nodename() -> str:
 def cloexec_from(first: int) -> None:
     """Mark every descriptor from `first` up close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11)."""
     syscall("close_range", unsigned(first), unsigned(0xFFFFFFFF), unsigned(4))
+
+
+def find_program(name: str, path: str | None = None) -> str | None:
+    """Return the path (host) of a program in the directories of `path`, by default PATH; None if it is in none.
+
+    Relative parts of PATH are left out: a container may write to the notebook's directory, and the host would run what
+    it left there.
+    """
+    import shutil  # the launcher imports this module and does not need shutil
+
+    folders = (os.environ.get("PATH", os.defpath) if path is None else path).split(os.pathsep)
+    return shutil.which(name, path=os.pathsep.join(folder for folder in folders if folder.startswith("/")))

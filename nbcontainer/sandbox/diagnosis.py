@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.linux.process import capability_mask
+from nbcontainer.linux.process import capability_mask, find_program
 from nbcontainer.linux.procfs import read_mounts, read_text
 
 if TYPE_CHECKING:
@@ -122,10 +122,8 @@ class Machine:
         return int(self.status("CapBnd") or "-1", 16) & mask == mask
 
     def which(self, program: str) -> str | None:
-        """Return the path of a program in the environment's PATH; None if it is not installed."""
-        import shutil  # the launcher imports this module and does not need shutil
-
-        return shutil.which(program, path=self.environ.get("PATH", os.defpath))
+        """Return the path of a program in the absolute directories of the environment's PATH; None if it is in none."""
+        return find_program(program, self.environ.get("PATH", os.defpath))
 
     def mounts(self) -> list[Mount]:
         """Return the mounts, in the order of proc_pid_mountinfo(5); a later one covers an earlier one."""

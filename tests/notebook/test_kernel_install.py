@@ -298,3 +298,12 @@ def test_what_is_wrong_is_told_in_one_line(
     assert told.count("\n") == 1
     kernels = short_path / "data" / "kernels"
     assert not kernels.exists() or list(kernels.iterdir()) == []
+
+
+def test_a_kernel_joins_no_network_of_a_job(capsys: pytest.CaptureFixture[str]) -> None:
+    """The job belongs to a notebook, and a kernel is another process: nothing is installed."""
+    before = kernelspec.installed()
+    with pytest.raises(SystemExit):
+        cli.main(["kernel", "install", "--image", "busybox", "--shell", "sh", "--network", "container:web"])
+    assert "cannot join the network of container 'web'" in capsys.readouterr().err
+    assert kernelspec.installed() == before

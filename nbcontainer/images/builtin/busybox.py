@@ -14,6 +14,7 @@ from nbcontainer.errors import ImageError, ImageNotFound
 from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.tar_writer import TarWriter
+from nbcontainer.linux.process import find_program
 from nbcontainer.oci.documents import ImageConfig
 
 BUSYBOX_CONFIG = ImageConfig(env=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",), cmd=("sh",))
@@ -152,7 +153,8 @@ def is_static(path: Path) -> bool:
 
 def _from_debian(folder: Path) -> Path | None:
     """Download busybox-static with apt as this user, with apt's state in `folder`; return the binary, or None."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+    apt_get, dpkg_deb = find_program("apt-get"), find_program("dpkg-deb")
+    if apt_get is None or dpkg_deb is None:
         return None
     for name in ("lists/partial", "cache/archives/partial", "files"):
         (folder / name).mkdir(parents=True)
@@ -169,10 +171,10 @@ def _from_debian(folder: Path) -> Path | None:
     # First with the machine's own package lists: reading them takes no network.
     for options in ([], private):
         if options:
-            _quietly(["apt-get", *options, "-q", "update"], folder)
-        _quietly(["apt-get", *options, "-q", "download", "busybox-static"], folder)
+            _quietly([apt_get, *options, "-q", "update"], folder)
+        _quietly([apt_get, *options, "-q", "download", "busybox-static"], folder)
         for package in folder.glob("busybox-static_*.deb"):
-            _quietly(["dpkg-deb", "-x", str(package), str(folder / "files")], folder)
+            _quietly([dpkg_deb, "-x", str(package), str(folder / "files")], folder)
             for place in ("bin/busybox", "usr/bin/busybox"):
                 if (folder / "files" / place).is_file():
                     return folder / "files" / place

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, RegistryError
+from nbcontainer.linux.process import find_program
 from nbcontainer.oci import untrusted_json
 from nbcontainer.oci.reference import HUB
 from nbcontainer.store import user_files
@@ -128,9 +129,13 @@ def _from_helper(name: str, key: str) -> Credentials | None:
     if not _HELPER.fullmatch(name):
         raise RegistryError(f"invalid name {name!r} of a credential helper", hint="repair your docker or podman login")
     program = f"docker-credential-{name}"
+    found = find_program(program)
+    if found is None:
+        hint = "install it in a directory of PATH that begins with /, or log in again"
+        raise RegistryError(f"cannot run {program}: it is not in PATH", hint=hint)
     try:
         done = subprocess.run(
-            [program, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False
+            [found, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistryError(f"cannot run {program}: {error}", hint="install it, or log in again") from None

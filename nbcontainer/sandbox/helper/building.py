@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.linux.process import find_program
 from nbcontainer.sandbox.helper.program import SOURCE, NotBuilt, Program, Unavailable, is_own, places, program, read
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def built() -> Program:
         return program()
     except NotBuilt:
         pass
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = find_program("cc") or find_program("gcc") or find_program("clang")
     if compiler is None:
         raise Unavailable("it is not built, and no C compiler is available")
     path = _place()
@@ -100,6 +100,7 @@ def compiled(compiler: Sequence[str]) -> bytes:
         try:
             ended = subprocess.run(
                 [*compiler, *FLAGS, "-o", str(made), str(SOURCE)],
+                cwd="/",  # it looks for other programs, too
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_BUILD_LIMIT,

@@ -35,7 +35,7 @@ datagram is lost if the host's port and the container's differ."""
 def is_recent(path: str) -> bool:
     """Return whether a pasta, by its path, has the option that recent ones have; its version does not show it."""
     try:
-        done = subprocess.run([path, "--help"], capture_output=True, check=False, timeout=START_LIMIT)
+        done = subprocess.run([path, "--help"], capture_output=True, check=False, timeout=START_LIMIT, cwd="/")
     except (OSError, subprocess.TimeoutExpired):
         return False
     return _RECENT in done.stdout + done.stderr

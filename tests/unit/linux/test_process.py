@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.linux import process
-from nbcontainer.linux.process import CAPABILITIES, capability_mask
+from nbcontainer.linux.process import CAPABILITIES, capability_mask, find_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,3 +179,17 @@ def test_a_child_dies_with_its_parent() -> None:
     assert os.read(alive, 1) == b"", "the grandchild still holds the pipe"
     os.close(alive)
     assert sys.platform == "linux"
+
+
+def test_no_program_is_found_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container can have left one in the notebook's directory, which relative parts of PATH lead to."""
+    for folder in (tmp_path, tmp_path / "bin"):
+        folder.mkdir(exist_ok=True)
+        (folder / "planted").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    for path in (".", "", "bin", f"/nowhere:{os.pathsep}./bin"):
+        monkeypatch.setenv("PATH", path)
+        assert find_program("planted") is None
+        assert find_program("planted", path) is None
+    monkeypatch.setenv("PATH", f".:{tmp_path}/bin")
+    assert find_program("planted") == f"{tmp_path}/bin/planted"

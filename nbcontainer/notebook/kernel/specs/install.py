@@ -127,6 +127,9 @@ def _choose(words: Words, engine: Engine, listener: Listener | None) -> _Choice:
         raise UsageError(f"invalid value for `--notebooks`: {given!r}", hint="use rw, ro or none")
     of_file = reference.is_path(word)
     request = request_of(parse(RUN_WORDS, run_words(word, container, words)))
+    if joined := request.options.networking.joined:
+        hint = "use --network private, and publish the port of that container with -p"
+        raise UsageError(f"a kernel cannot join the network of container '{joined}', a job of a notebook", hint=hint)
     _, image = choose_container(engine, request, listener)
     return _Choice(
         # A file may be moved or changed later: the store has its image, by this digest.

@@ -33,7 +33,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(program, "machine", lambda: "x86_64")
     monkeypatch.setattr(building, "compiled", lambda _: BUILT)
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/cc")
+    monkeypatch.setattr(building, "find_program", lambda _: "/usr/bin/cc")
     (found[0] / "helper.c").write_text("source")
     return found
 
@@ -44,7 +44,7 @@ def test_it_is_built_once_and_kept_beside_its_source(
     """A second start needs no compiler, and nothing else is left there."""
     kept = places[0] / program.name()
     assert building.built() == program.Program(BUILT, kept)
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(building, "find_program", lambda _: None)
     assert building.built() == program.Program(BUILT, kept)
     assert {path.name for path in places[0].iterdir()} == {"helper.c", program.name()}
 
@@ -65,7 +65,7 @@ def test_without_a_directory_it_is_not_built(places: tuple[Path, Path]) -> None:
 
 def test_without_a_compiler_there_is_a_reason(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Doctor shows it."""
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(building, "find_program", lambda _: None)
     with pytest.raises(program.Unavailable, match="it is not built, and no C compiler is available"):
         building.built()
 

@@ -106,8 +106,7 @@ class BackgroundQueue:
         """Wait until every task queued so far has ended."""
         self.release()
         done = threading.Event()
-        self.add(done.set)
-        if not self._closed:
+        if self.add(done.set):
             done.wait()
 
     def close(self) -> None:

@@ -396,7 +396,10 @@ def test_no_change_of_the_end_of_a_line_is_hidden(scene: Scene) -> None:
     """Only a line feed ends a line: what a person reads before `apply` shows any other change of one."""
     (scene.data / "a").write_text("# comment\ncheck || exit 1\nrun\n")
     scene.cell("printf '# comment\\013check || exit 1\\nrun' > /data/a")
+    scene.cell("chmod 700 /data/b")
     lines = scene.verb("changes", scene.name, "--text").split("\n")
+    assert "+++ /data/a" in lines
+    assert "+++ /data/b" not in lines
     assert "-check || exit 1" in lines
     assert "\\ No newline at end of file" in lines
 

@@ -79,8 +79,10 @@ def unified_diffs(container: Container, changes: VolumeChanges) -> Iterator[str]
             for path, old, new in _run(container, state, volume_jobs.contents, paths=inside):
                 where = os.path.join(state.source, path)  # noqa: PTH118 - a text
                 lines = unified(old, new)
-                yield from (f"--- {where}", f"+++ {_inside(state, path)}")
-                yield from ["(too many lines differ to show them)"] if lines is None else lines
+                if lines is None:
+                    lines = ["(too many lines differ to show them)"]
+                if lines:  # else something but its text has changed
+                    yield from (f"--- {where}", f"+++ {_inside(state, path)}", *lines)
 
 
 def apply(container: Container, *, force: bool = False) -> Applied:

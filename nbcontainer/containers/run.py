@@ -90,7 +90,7 @@ def _choose_container(
             if found.anonymous:
                 raise UsageError(f"container '{request.name}' is anonymous", hint="choose another name")
             _check_same_image(engine, found, request, progress, notify)
-            if request.options.labels:
+            if not dict(request.options.labels).items() <= found.record.labels.items():
                 hint = f"remove --label, or `%container rm {found.name}` first"
                 raise UsageError(f"container '{found.name}' exists, and keeps its labels", hint=hint)
             return found, found.image()

@@ -197,6 +197,8 @@ def _field(text: str) -> _Field:
                 if problem.text is None and isinstance(error, SyntaxError):
                     problem = error
                 continue
+            if form and isinstance(expression.body, ast.Constant) and isinstance(expression.body.value, str):
+                raise SyntaxError("a text with a format, or JSON")  # as in {"port":80}
             if form.count("{") == form.count("}"):
                 return _Field(expression, conversion, form, end)
     raise problem

@@ -103,3 +103,4 @@ def test_labels_are_for_a_new_container(engine: Engine, name: str) -> None:
     nbcontainer.run("busybox", ["true"], engine=engine, name=name, labels=["a=b"])
     with pytest.raises(UsageError, match=f"container '{name}' exists, and keeps its labels; remove --label"):
         nbcontainer.run("busybox", ["true"], engine=engine, name=name, labels=["a=c"])
+    nbcontainer.run("busybox", ["true"], engine=engine, name=name, labels=["a=b"])  # the same cell again

@@ -59,6 +59,7 @@ def test_an_expression_is_filled(word: str, filled: str) -> None:
         ("{1/0}", "cannot evaluate '{1/0}': ZeroDivisionError: "),
         ("{d.nope}", "cannot evaluate '{d.nope}': AttributeError: "),
         ("{if}", "cannot evaluate '{if}': SyntaxError: "),
+        ('{"port":80}', "cannot evaluate '{\"port\":80}': SyntaxError: a text with a format, or JSON; write {{ and }}"),
     ],
 )
 def test_what_cannot_be_filled(word: str, message: str) -> None:

@@ -76,34 +76,26 @@ def ask(addresses: list[str], port: int, by_the_interface: bool, seconds: float 
     found: list[str] = []
     end = time.monotonic() + seconds
     while True:
-        left = end - time.monotonic()
-        found += ask_once([one for one in addresses if one not in found], port, by_the_interface, min(left, 5))
+        asked = {}
+        for address in set(addresses).difference(found):
+            one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            if by_the_interface:
+                one.setsockopt(socket.SOL_SOCKET, 25, b"eth0\0")  # SO_BINDTODEVICE
+            one.setblocking(False)
+            scope = socket.if_nametoindex("eth0") if address.startswith("fe80:") else 0
+            place = (address, port, 0, scope) if ":" in address else (address, port)
+            if attempt(one.connect, place) in (None, "EINPROGRESS"):
+                asked[one.fileno()] = (one, address)
+        poll = select.poll()
+        for number in asked:
+            poll.register(number, select.POLLIN)
+        again = min(end, time.monotonic() + 5)
+        while asked and (ready := poll.poll(max(0, again - time.monotonic()) * 1000)):
+            for number, _ in ready:
+                poll.unregister(number)
+                one, address = asked.pop(number)
+                if isinstance(answer := attempt(one.recv, 100), bytes) and answer:
+                    found.append(address)
         if len(found) == len(addresses) or end - time.monotonic() < 1:
             return sorted(found)
         time.sleep(0.1)
-
-
-def ask_once(addresses: list[str], port: int, by_the_interface: bool, seconds: float) -> list[str]:
-    """The addresses by which a server says something to the first connection, in so many seconds."""
-    asked = {}
-    found = []
-    for address in addresses:
-        one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-        if by_the_interface:
-            one.setsockopt(socket.SOL_SOCKET, 25, b"eth0\0")  # SO_BINDTODEVICE
-        one.setblocking(False)
-        scope = socket.if_nametoindex("eth0") if address.startswith("fe80:") else 0
-        place = (address, port, 0, scope) if ":" in address else (address, port)
-        if attempt(one.connect, place) in (None, "EINPROGRESS"):
-            asked[one.fileno()] = (one, address)
-    poll = select.poll()
-    for number in asked:
-        poll.register(number, select.POLLIN)
-    end = time.monotonic() + seconds
-    while asked and (ready := poll.poll(max(0, end - time.monotonic()) * 1000)):
-        for number, _ in ready:
-            poll.unregister(number)
-            one, address = asked.pop(number)
-            if isinstance(answer := attempt(one.recv, 100), bytes) and answer:
-                found.append(address)
-    return found

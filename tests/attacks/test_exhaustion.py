@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import nbcontainer
 from nbcontainer.containers import run as running
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
@@ -108,7 +109,7 @@ def with_fewer(step: Step) -> Step:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_without_a_limit_there_is_one_for_processes(way: Way, attack: Attacker) -> None:
-    """A cell for which nobody has set a limit has one of 4096, which holds; not so the host's own root."""
+    """Without `--pids-limit` and `--ulimit` a cell has a limit of 4096, which holds; the host's own root has none."""
     most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     if os.geteuid() != 0 and most != resource.RLIM_INFINITY and most < 5000:
         pytest.skip("this user may not have so many processes")
@@ -288,4 +289,14 @@ def test_what_a_cell_displays_waits_for_descriptors_on_their_way(options: dict[s
         assert page.data == []
     thread.join(DEADLINE)
     assert page.data == [("text/html", b"<b>mine</b>\n")]
+    assert sent[0] > 1024
+
+
+def test_a_command_in_a_job_waits_for_no_descriptors_on_their_way(apart: Attacker) -> None:
+    """The first signal in a job is for the command, too: a directory that cannot be sent does not hold it up."""
+    with nbcontainer.create("busybox", engine=apart.engine) as box:
+        box.start(["sleep", "1000"])
+        with apart.meanwhile(keep_descriptors_on_their_way) as sent:
+            assert box.exec(["echo", "done"], timeout=DEADLINE).text == "done\n"
+        box.stop()
     assert sent[0] > 1024

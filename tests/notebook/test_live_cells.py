@@ -511,13 +511,14 @@ def test_a_joined_cell_has_its_own_options(dev: Notebook) -> None:
 
 
 @pytest.mark.parametrize("start", ["--live", "--bg"])
-def test_a_joined_cell_has_what_other_cells_have(dev: Notebook, start: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_joined_cell_has_what_other_cells_have(dev: Notebook, start: str) -> None:
     """`--stdin`, the program `display`, and the line that failed; `-i` and `--rm` are refused and not ignored."""
     dev.good("%%container busybox --name dev --live\ntrue" if start == "--live" else f"{JOB}\nsleep 1000")
     assert dev.good("%%container --name dev --stdin given\nread x; echo [$x]") == "[given]\n"
     assert dev.good("%container run --name dev --stdin given busybox cat") == "given\n"
     if start == "--live":
-        dev.good("%%container --name dev\necho '<b>shown</b>' > /tmp/a; display -t text/html /tmp/a; echo after")
+        shown = dev.good("%%container --name dev\necho '{\"a\": 1}' | display -t json; echo after")
+        assert shown.splitlines() == ["<application/json, 9 bytes>", "after"]
     assert "line 2: nosuch" in failure(dev.run("%%container --name dev\ntrue\nnosuch"))
     assert "-i cannot be used in container 'dev'" in dev.fails("%%container --name dev -i\nread x")
     assert "--rm cannot be used in container 'dev'" in dev.fails("%%container --name dev --rm\ntrue")

@@ -58,7 +58,7 @@ def test_what_a_notebook_trusts_is_inert_all_the_same(notebook: Notebook) -> Non
     assert said == "\ufffd]0;x\ufffd\x1b[31mred\x1b[0m\n"
 
 
-def test_a_flag_that_a_trait_sets_is_turned_off(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_that_a_trait_sets_is_turned_off(notebook: Notebook) -> None:
     """`--trust-output=false` and the like hold for one cell, whatever the notebook's traits are."""
     publisher = CapturingDisplayPublisher()  # type: ignore[no-untyped-call]
     notebook.shell.display_pub = publisher

@@ -157,7 +157,7 @@ def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, environment: dict[s
 
 
 def test_a_user_without_a_home_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a user id that has no entry in /etc/passwd, without HOME: nobody has written a path."""
+    """A user id without an entry in /etc/passwd, and without HOME, gets the variables to set; no path is named."""
     for name in ("NBCONTAINER_HOME", "XDG_DATA_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)

@@ -79,6 +79,17 @@ def recover(view: comparing.View) -> list[tuple[bytes, bytes]]:
     return recovering.recover(view, placing.left_area(view, b"test")).left
 
 
+def apply_in_a_child(data: Path, layer: Path) -> int:
+    """Apply in another process, which a replaced function may kill; return its wait status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            on_view(data, layer, apply)
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
 def killed_at(number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Apply in a process that kills itself before its rename of that number, from 0; return its wait status."""
     count = iter(range(1000))
@@ -88,15 +99,9 @@ def killed_at(number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPa
             os.kill(os.getpid(), signal.SIGKILL)
         renameat2(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(below, "renameat2", rename)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            on_view(data, layer, apply)
-        finally:
-            os._exit(0)
-    monkeypatch.undo()
-    return os.waitpid(pid, 0)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(below, "renameat2", rename)
+        return apply_in_a_child(data, layer)
 
 
 @pytest.mark.parametrize("number", range(MOVES + 1))
@@ -172,14 +177,9 @@ def test_a_killed_exchange_without_flags_is_moved_back(
         rename(*words, **keywords)
 
     monkeypatch.setattr(below, "renameat2", refuse)
-    pid = os.fork()
-    if pid == 0:
-        monkeypatch.setattr(os, "rename", killed)
-        try:
-            on_view(data, layer, apply)
-        finally:
-            os._exit(0)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", killed)
+        assert apply_in_a_child(data, layer) == signal.SIGKILL
     assert on_view(data, layer, recover) == []
     assert tree(data) == before
 
@@ -196,14 +196,9 @@ def test_a_run_that_made_the_deepest_directory_is_moved_back(
         if next(count) == 1:  # after the moves
             os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(placing, "syncfs", killed)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            on_view(data, layer, apply)
-        finally:
-            os._exit(0)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "syncfs", killed)
+        assert apply_in_a_child(data, layer) == signal.SIGKILL
     assert (data / "n" / "deep" / "f").exists()
     assert on_view(data, layer, recover) == []
     assert names(data) == before

@@ -1,4 +1,4 @@
-"""Files: openat2(2), which opens paths inside a root without escaping it; statx(2), syncfs(2), attributes, pipes."""
+"""Files: openat2(2), which opens paths inside a root without escaping; statx(2), syncfs(2), attributes, holes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.linux.libc import check, encode, int_, libc, prepared, syscall, unsigned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # <linux/openat2.h>
 RESOLVE_NO_XDEV = 0x01
@@ -51,6 +51,13 @@ _STATFS = 256
 
 # <linux/fs.h>
 _WAIT_AND_WRITE = 3
+
+
+GRAIN = 64 << 10
+"""Bytes: zeros are looked for in pieces of this size."""
+
+_ZEROS = bytes(GRAIN)
+_BUFFER = 1 << 20
 
 
 class _OpenHow(ctypes.Structure):
@@ -118,6 +125,33 @@ def in_memory(fd: int) -> bool:
     found = ctypes.create_string_buffer(_STATFS)
     check(libc.fstatfs(int_(fd), found), "fstatfs")
     return ctypes.c_long.from_buffer(found).value in _IN_MEMORY
+
+
+def data_grains(fd: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the bytes of each grain of a file of `size` bytes that has more than zeros, in order.
+
+    The same content gives the same grains, however it is stored. The file system's holes are not read (SEEK_DATA,
+    lseek(2)): a file of terabytes without data takes no time. A file that shrinks meanwhile ends early. Raises
+    `OSError`.
+    """
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            raise
+        if start >= size:  # it grows
+            return
+        offset = max(offset, start - start % GRAIN)
+        data = os.pread(fd, min(_BUFFER, size - offset), offset)
+        for at in range(0, len(data), GRAIN):
+            if not data.startswith(_ZEROS[: len(data) - at], at):
+                yield offset + at, data[at : at + GRAIN]
+        if not data:
+            return
+        offset += len(data)
 
 
 def keeps_attributes(path: str) -> bool:

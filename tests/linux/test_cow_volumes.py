@@ -290,6 +290,20 @@ def test_what_is_the_same_on_both_sides_is_no_conflict(scene: Scene) -> None:
     assert scene.apply().written == 1
 
 
+def test_a_file_of_terabytes_with_a_few_bytes_is_compared_at_once(scene: Scene) -> None:
+    """Its holes are not read, on either side; the bytes after them are."""
+    write = "printf here | dd of=/data/{0} bs=1 seek=3298534883328 conv=notrunc 2>/dev/null"
+    script = f"truncate -s 4398046511104 /data/{{0}}; {write}"
+    if not scene.cell("set -e; " + "; ".join(map(script.format, "xyz"))).outcome.ok:
+        pytest.skip("the file system has no files that long")
+    for name, text in (("x", b"here"), ("y", b"hers")):
+        with (scene.data / name).open("wb") as file:
+            file.truncate(4 << 40)
+            os.pwrite(file.fileno(), text, 3 << 40)
+    assert scene.conflicts() == {"/data/y": "changed on the host meanwhile"}
+    assert scene.changes() == ["C /data/y", "A /data/z"]
+
+
 def test_undo_moves_root_and_volume_and_commit_takes_the_root(scene: Scene) -> None:
     """`undo` takes back what a cell changed at both places, `redo` brings it back; an image has the root alone."""
     scene.cell("echo 1 > /data/a; echo 1 > /root/r")

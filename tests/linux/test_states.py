@@ -132,6 +132,15 @@ def test_metadata_alone_is_a_change_and_equal_content_is_not(do: Any, cells: Any
     assert "/w/x" not in found
 
 
+def test_a_file_of_terabytes_with_another_byte_is_found_at_once(own: Engine, do: Any, cells: Any) -> None:
+    """Its size and time are the same, so that its content is compared, without its holes."""
+    if not run_script(own, "truncate -s 4398046511104 /big", remove=True).outcome.ok:
+        pytest.skip("the file system has no files that long")
+    write = "printf {} | dd of=/big bs=1 seek=3298534883328 conv=notrunc 2>/dev/null; touch -d @5 /big /same"
+    cells("truncate -s 4398046511104 /big /same", write.format("x"), write.format("y"))
+    assert rows(do("diff", "dev@2", "dev@3")) == ["C /big"]
+
+
 def test_history_counts_files_and_bytes(own: Engine, do: Any, cells: Any) -> None:
     """Each cell has the files and bytes that it added, changed and removed, on its own branch; no directories."""
     cells(

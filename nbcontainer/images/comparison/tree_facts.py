@@ -9,12 +9,12 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.images.comparison.parents import Parents, opened
+from nbcontainer.linux.files import data_grains
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHUNK = 1 << 20
 
 
 class PathFacts(NamedTuple):
@@ -63,7 +63,7 @@ def facts_of(root: int, paths: Iterable[str], whole: Iterable[str]) -> dict[str,
 
 
 def digests_of(root: int, paths: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of the regular files among absolute `paths`, by path. No link is followed."""
+    """Return a digest of the content of each regular file among absolute `paths`, by path. No link is followed."""
     found = {}
     with Parents(root) as parents:
         for path in paths:
@@ -129,10 +129,12 @@ def _is_overlays(attribute: str) -> bool:
 def _digest(folder: int, name: str) -> str:
     fd = os.open(name, _READ, dir_fd=folder)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             return ""
-        digest = hashlib.sha256()
-        while data := os.read(fd, _CHUNK):
+        digest = hashlib.sha256(str(found.st_size).encode())
+        for offset, data in data_grains(fd, found.st_size):
+            digest.update(f" {offset} {len(data)} ".encode())
             digest.update(data)
         return digest.hexdigest()
     finally:

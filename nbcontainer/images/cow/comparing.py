@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
 import stat
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from nbcontainer.images.cow import attributes
 from nbcontainer.images.cow.before import Before, Noted
 from nbcontainer.images.cow.below import join, look, names, opened, walk
 from nbcontainer.images.cow.merged import Entries, Entry, Kind, inside
+from nbcontainer.linux.files import data_grains
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 STAGING = b".nbcontainer-apply-"
 """How the names of staging directories begin, which are in the host's directory while changes are applied."""
 
-_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 MEANWHILE = "changed on the host meanwhile"
@@ -240,12 +241,8 @@ def _has_content_of(view: View, path: bytes, entry: Entry) -> bool:
     with opened(view.tree, path, _READ) as there, opened(view.layers[entry.layer], path, _READ) as here:
         if os.fstat(there).st_size != entry.facts.st_size or attributes.kept(there) != attributes.kept(here):
             return False
-        offset = 0
-        while data := os.pread(here, _CHUNK, offset):
-            if os.pread(there, len(data), offset) != data:
-                return False
-            offset += len(data)
-        return True
+        both = itertools.zip_longest(data_grains(here, entry.facts.st_size), data_grains(there, entry.facts.st_size))
+        return all(ours == theirs for ours, theirs in both)
 
 
 def _has_attributes_of(view: View, path: bytes, entry: Entry) -> bool:

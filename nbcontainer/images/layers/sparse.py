@@ -6,18 +6,11 @@ the same pieces, however it is stored.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from nbcontainer.linux.files import GRAIN, data_grains
 
 Pieces = list[tuple[int, int]]
 """(offset, length) of each run of data, in bytes, in order."""
 
-_GRAIN = 64 << 10  # bytes; zeros are looked for in pieces of this size
-_ZEROS = bytes(_GRAIN)
-_BUFFER = 1 << 20
 _WORTH = 1 << 20  # bytes; fewer zeros are not worth a map, which some readers do not know
 _PIECES_MAX = 20_000  # so that a map stays far below a reader's limit
 
@@ -34,8 +27,8 @@ def data_pieces(fd: int, size: int) -> Pieces:
 
 def _pieces(fd: int, size: int) -> Pieces:
     pieces: Pieces = []
-    for offset in _grains_of_data(fd, size):
-        length = min(_GRAIN, size - offset)
+    for offset, data in data_grains(fd, size):
+        length = len(data)
         if pieces and sum(pieces[-1]) == offset:
             pieces[-1] = (pieces[-1][0], pieces[-1][1] + length)
         else:
@@ -43,29 +36,9 @@ def _pieces(fd: int, size: int) -> Pieces:
     return pieces
 
 
-def _grains_of_data(fd: int, size: int) -> Iterator[int]:
-    """Yield the offsets of the grains that are not all zeros. Holes of the file system are not read."""
-    offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(fd, offset, os.SEEK_DATA)
-        except OSError:
-            return  # ENXIO: nothing but a hole up to the end (lseek(2))
-        if start >= size:  # it grows
-            return
-        offset = max(offset, start - start % _GRAIN)
-        data = os.pread(fd, min(_BUFFER, size - offset), offset)
-        for at in range(0, len(data), _GRAIN):
-            if not data.startswith(_ZEROS[: len(data) - at], at):
-                yield offset + at
-        if not data:
-            return
-        offset += len(data)
-
-
 def _few(pieces: Pieces) -> Pieces:
     """Return the pieces, joined over the smallest holes if there are too many for a map."""
-    smallest = _GRAIN
+    smallest = GRAIN
     while len(pieces) > _PIECES_MAX:
         smallest *= 2
         joined = pieces[:1]

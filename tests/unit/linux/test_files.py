@@ -20,6 +20,7 @@ from nbcontainer.linux.files import (
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
     birth_time,
+    data_grains,
     keeps_attributes,
     openat2,
 )
@@ -28,6 +29,37 @@ from tests.requirements import require_root
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def test_the_same_content_has_the_same_grains_however_it_is_stored(tmp_path: Path) -> None:
+    """Zeros that are written and holes are both left out, and the rest has its offset."""
+    content = b"a" + bytes(5 << 20) + b"b" * (70 << 10)
+    (tmp_path / "written").write_bytes(content)
+    with (tmp_path / "holes").open("wb") as file:
+        file.write(b"a")
+        file.seek(1 + (5 << 20))
+        file.write(b"b" * (70 << 10))
+    found = []
+    for name in ("written", "holes"):
+        with (tmp_path / name).open("rb") as file:
+            found.append([*data_grains(file.fileno(), len(content))])
+    assert found[0] == found[1]
+    assert [offset for offset, _ in found[0]] == [0, 5 << 20, (5 << 20) + (64 << 10)]
+    rebuilt = bytearray(len(content))
+    for offset, data in found[0]:
+        rebuilt[offset : offset + len(data)] = data
+    assert rebuilt == content
+
+
+def test_a_file_without_data_and_one_that_shrank_have_no_grains_there(tmp_path: Path) -> None:
+    """Neither a hole of terabytes nor bytes that are gone take time, or are an error."""
+    with (tmp_path / "hole").open("wb+") as file:
+        file.truncate(1 << 40)
+        assert [*data_grains(file.fileno(), 1 << 40)] == []
+        file.truncate(0)
+        file.write(b"short")
+        file.flush()
+        assert [*data_grains(file.fileno(), 1 << 40)] == [(0, b"short")]
 
 
 def test_a_file_has_a_time_of_birth_that_stays(tmp_path: Path) -> None:

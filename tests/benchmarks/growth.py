@@ -124,6 +124,15 @@ def _images(engine: Engine, place: Path, n: int) -> None:
         verb(engine, "commit", f"n{number}", f"image{number}")
 
 
+def _volume(engine: Engine, place: Path, n: int) -> None:
+    (place / "data").mkdir()
+    options = {"name": "box", "volumes": [f"{place}/data:/data:cow"], "engine": engine}
+    script = "cd /data; for d in $(seq {}); do {}; done"
+    api.run("busybox", script=script.format(n, "mkdir $d && echo > $d/f"), **options)  # type: ignore[arg-type]
+    api.run("busybox", script=script.format(n // 2, "rm -r $d && mkdir $d"), **options)  # type: ignore[arg-type]
+    engine.background.wait()
+
+
 def _of(*words: str) -> Callable[[Engine, Path, int], object]:
     """Do a verb with these words; `PLACE` is the directory to write to."""
     return lambda engine, place, _: verb(engine, *(word.replace("PLACE", str(place)) for word in words))
@@ -155,6 +164,8 @@ SUBJECTS = (
     Growth("import", "files", _archive, _of("import", "PLACE/tree.tar", "tree"), once=True),
     Growth("rm", "files", _files, _of("rm", "box"), once=True),
     Growth("undo", "files", _files, _of("undo", "box"), once=True),
+    Growth("changes", "new directories", _volume, _of("changes", "box")),
+    Growth("apply", "new directories", _volume, _of("apply", "box"), once=True),
     Growth("diff", "removals", _removals, _of("diff", "removing")),
     Growth("commit", "removals", _removals, _of("commit", "removing", "again")),
     Growth("import", "depth", _deep, _of("import", "PLACE/tree.tar", "deep"), once=True),

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from nbcontainer.images.cow import attributes
 from nbcontainer.images.cow.before import Before, Noted
 from nbcontainer.images.cow.below import join, look, names, opened, walk
-from nbcontainer.images.cow.merged import Entries, Entry, Kind, inside
+from nbcontainer.images.cow.merged import Entries, Entry, Kind
 from nbcontainer.linux.files import data_grains
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 STAGING = b".nbcontainer-apply-"
 """How the names of staging directories begin, which are in the host's directory while changes are applied."""
@@ -58,6 +58,22 @@ class View:
             if entry.kind == Kind.FILE and entry.facts.st_nlink > 1:
                 found.setdefault((entry.layer, entry.facts.st_ino), []).append(path)
         return found
+
+    @functools.cached_property
+    def _places(self) -> Mapping[bytes, int]:
+        return {path: number for number, path in enumerate(self.entries, 1)}
+
+    @functools.cached_property
+    def _paths(self) -> Sequence[bytes]:
+        return list(self.entries)
+
+    def inside(self, path: bytes) -> Iterator[bytes]:
+        """Yield the paths of the entries below that of a directory, which is one itself. They follow it in order."""
+        top = path + b"/" if path else b""
+        for place in range(self._places[path], len(self._paths)):
+            if not self._paths[place].startswith(top):
+                return
+            yield self._paths[place]
 
 
 @dataclass(frozen=True)
@@ -206,7 +222,7 @@ def done(view: View, path: bytes, entry: Entry, host: os.stat_result | None) -> 
 
 def _is_exact(view: View, path: bytes, entry: Entry) -> bool:
     """Return whether the host has the same facts at a path and at all that is below it. Raises `OSError`."""
-    below = inside(view.entries, path) if entry.is_directory else []
+    below = view.inside(path) if entry.is_directory else ()
     return all(_has_facts_of(view, one, view.entries[one]) for one in (path, *below))
 
 
@@ -258,7 +274,7 @@ def _is_alike_directory(view: View, path: bytes, entry: Entry, host: os.stat_res
 def _has_same_below(view: View, path: bytes) -> bool:
     """Return whether the host's directory has what the changes have in a directory that is made as a whole."""
     wanted: dict[bytes, set[bytes]] = {path: set()}
-    for below in inside(view.entries, path):
+    for below in view.inside(path):
         entry = view.entries[below]
         if entry.kind == Kind.DELETED:
             continue

@@ -53,27 +53,37 @@ def merge(layers: Sequence[int]) -> Entries:
 
     Raises `OSError`, and `ImageError` for a path that is longer than a call takes.
     """
-    merged: Entries = {}
+    merged = _Merged()
     for number, layer in enumerate(layers):
         for path, kind, facts in _changes(layer):
-            _add(merged, path, Entry(kind, number, facts))
-    return dict(sorted(merged.items(), key=lambda item: item[0].split(b"/")))
+            merged.add(path, Entry(kind, number, facts))
+    return dict(sorted(merged.entries.items(), key=lambda item: item[0].split(b"/")))
 
 
-def _add(merged: Entries, path: bytes, entry: Entry) -> None:
-    before = merged.get(path)
-    if entry.kind != Kind.DIRECTORY and before is not None and before.is_directory:
-        for below in inside(merged, path):
-            del merged[below]
-    elif entry.kind == Kind.DIRECTORY and before is not None and before.kind != Kind.DIRECTORY:
-        entry = Entry(Kind.OPAQUE, entry.layer, entry.facts)  # the one below is hidden already
-    merged[path] = entry
+class _Merged:
+    """The entries of the layers that were added, and for each directory what is in it."""
 
+    def __init__(self) -> None:
+        self.entries: Entries = {}
+        self._names: dict[bytes, set[bytes]] = {}
 
-def inside(entries: Entries, path: bytes) -> list[bytes]:
-    """Return the paths below a directory."""
-    top = path + b"/" if path else b""
-    return [other for other in entries if other.startswith(top) and other != path]
+    def add(self, path: bytes, entry: Entry) -> None:
+        """Add an entry of the next layer, after that of the directory it is in."""
+        before = self.entries.get(path)
+        if entry.kind != Kind.DIRECTORY and before is not None and before.is_directory:
+            self._remove_inside(path)
+        elif entry.kind == Kind.DIRECTORY and before is not None and before.kind != Kind.DIRECTORY:
+            entry = Entry(Kind.OPAQUE, entry.layer, entry.facts)  # the one below is hidden already
+        self.entries[path] = entry
+        if path:
+            self._names.setdefault(path.rpartition(b"/")[0], set()).add(path)
+
+    def _remove_inside(self, path: bytes) -> None:
+        waiting = [path]
+        while waiting:
+            for below in self._names.pop(waiting.pop(), ()):
+                del self.entries[below]
+                waiting.append(below)
 
 
 def _changes(layer: int) -> Iterator[tuple[bytes, Kind, os.stat_result]]:

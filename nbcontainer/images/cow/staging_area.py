@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.images.cow import attributes
 from nbcontainer.images.cow.below import DIRECTORY, join, open_below, opened, parent
 from nbcontainer.images.cow.comparing import mode_of
-from nbcontainer.images.cow.merged import Kind, inside
+from nbcontainer.images.cow.merged import Kind
 from nbcontainer.images.layers.sparse import data_pieces
 from nbcontainer.images.layers.tree import remove_below
 
@@ -117,7 +117,7 @@ class StagingArea:
         if not entry.is_directory:
             self._make_file(entry, action.path, name)
             return
-        paths = [action.path, *inside(view.entries, action.path)]
+        paths = [action.path, *view.inside(action.path)]
         folders = []
         for path in paths:
             below, target = view.entries[path], name + path[len(action.path) :]

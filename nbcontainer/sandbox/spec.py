@@ -176,6 +176,11 @@ class NamedVolume:
     subpath: str = ""
     labels: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def cache(self) -> str:
+        """The name of a cache (`--cache-dir`), empty for another volume."""
+        return dict(self.labels).get(CACHE_LABEL, "")
+
 
 @dataclass(frozen=True)
 class Tmpfs:

@@ -150,6 +150,41 @@ def test_it_names_the_proxies_that_a_kernel_gets(
         capsys.readouterr()
 
 
+def test_it_names_the_ports_variables_and_volumes_that_a_kernel_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variable that `-e` sets is not the notebook's, one without a value is; an anonymous volume is not shared."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    options = ("-e", "https_proxy=http://other.example", "-e", "TOKEN", "-e", "SET=1", "-p", "8080:80")
+    volumes = (
+        "-v",
+        f"{tmp_path}:/a:ro",
+        "-v",
+        f"{tmp_path}:/b:cow",
+        "-v",
+        "data:/c",
+        "-v",
+        "/d",
+        "--cache-dir",
+        "pip:/e",
+    )
+    do("install", "--image", "busybox", "--name", "shared", "--network", "private", *options, *volumes)
+    lines = json.loads(capsys.readouterr().out).splitlines()[2:]
+    passed = next(line for line in lines if "passed on" in line)
+    assert "TOKEN" in passed
+    assert "https_proxy" not in passed
+    assert "SET" not in passed
+    assert [line.strip() for line in lines if line != passed][1:] == [
+        "127.0.0.1:8080/tcp of the host: port 80 of the container",
+        f"{tmp_path}: read-only, at /a",
+        f"{tmp_path}: copy-on-write, at /b",
+        "volume data: read and write, at /c",
+        "cache pip: read and write, at /e",
+    ]
+    do("remove", "shared")
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("words", "notebooks"),
     [

@@ -20,7 +20,6 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import UsageError
 from nbcontainer.images.builtin import host
 from nbcontainer.sandbox.networking import Network
-from nbcontainer.sandbox.spec import CACHE_LABEL, Mounts
 from nbcontainer.store.cache_entries import VERSION
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.oci.documents import Image
-    from nbcontainer.sandbox.spec import NamedVolume
+    from nbcontainer.sandbox.spec import Mounts
     from nbcontainer.store.layout import Store
 
 SECRET = "cache.key"
@@ -78,7 +77,7 @@ def why_not(container: Container, image: Image, request: Request) -> Iterator[st
         if not volume.read_only:
             yield f"it can write to the volume at {volume.target}"
     for named in options.mounts.named:
-        if not _is_cache(named):
+        if not named.cache:
             yield f"it has a named volume at {named.target}"
     if options.mounts.read_only and options.mounts.image_volumes and not container.anonymous:
         for own in named_volumes.of_image(image, options.mounts):
@@ -193,10 +192,6 @@ def _reader(fd: int, begin: int) -> Any:
     return read
 
 
-def _is_cache(volume: NamedVolume) -> bool:
-    return any(name == CACHE_LABEL for name, _ in volume.labels)
-
-
 def volumes_in_key(mounts: Mounts, digests: Digests, *, wait: bool) -> tuple[list[Any], list[str]]:
     """Return what stands for the mounts, and what changes with each change of a read-only volume.
 
@@ -205,7 +200,7 @@ def volumes_in_key(mounts: Mounts, digests: Digests, *, wait: bool) -> tuple[lis
     """
     found: list[Any] = [["tmpfs", _plain(one)] for one in mounts.tmpfs]
     found.append(["root", mounts.read_only, mounts.image_volumes, mounts.tools])
-    found += [["named", _plain(one)] for one in mounts.named if not _is_cache(one)]
+    found += [["named", _plain(one)] for one in mounts.named if not one.cache]
     times, left = [], 0
     for volume in mounts.volumes:
         if not volume.read_only:

@@ -1,4 +1,4 @@
-"""`nbcontainer kernel install`: makes a kernelspec, and says what the container of its kernel shares with the host."""
+"""`nbcontainer kernel install`: makes a kernelspec, and says what its container shares with the host."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nbcontainer.commands.views import Note
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.loading import stem_of
-from nbcontainer.images.builtin.host_variables import network_variables
 from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.notebook.kernel.specs.freeze import RUN_WORDS, run_words
 from nbcontainer.notebook.kernel.specs.kernelspec import NOTEBOOKS, Notebooks
+from nbcontainer.notebook.kernel.specs.sharing import shared
 from nbcontainer.oci import reference
 from nbcontainer.sandbox.networking import Network
 from nbcontainer.store import user_files
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener
-    from nbcontainer.store.layout import Store
 
 _CONTAINER_USER = Option(("-u",), "USER[:GROUP]", "the user in the container, by name or number in the image")
 
@@ -91,7 +90,7 @@ def install(engine: Callable[[], Engine], words: Words, listener: Listener | Non
     if prefix:
         user_files.check_path(opened.store, reference.host_path(prefix) / "share" / "jupyter" / "kernels" / name)
     path = kernelspec.install(spec, name, prefix=prefix, logos=logos)
-    return Note("\n".join((f"{name}  {path}", *_shared(choice, opened.store))))
+    return Note("\n".join((f"{name}  {path}", *shared(choice.run, Notebooks(choice.notebooks), opened.store))))
 
 
 def _check(words: Words) -> None:
@@ -164,36 +163,3 @@ def _store_to_name(engine: Engine) -> str:
     """Return the store's path if the kernel would not find it by itself, else an empty string."""
     chosen = "NBCONTAINER_HOME" in os.environ or engine.store.path != default_path().resolve()
     return str(engine.store.path) if chosen else ""
-
-
-_DIRECTORY = {
-    Notebooks.RW: "read and write (--notebooks rw); change it with --notebooks ro or none",
-    Notebooks.RO: "read-only (--notebooks ro); change it with --notebooks rw or none",
-    Notebooks.NONE: "not shown (--notebooks none); change it with --notebooks ro or rw",
-}
-
-_NETWORK = {
-    Network.NONE: "none; change it with --network private",
-    Network.PRIVATE: "other machines, not the host's loopback (--network private); change it with --network none",
-    Network.HOST: "the host's (--network host); change it with --network private or none",
-}
-
-
-def _shared(choice: _Choice, store: Store) -> list[str]:
-    """Return what the kernel's container shares with the host, one thing a line, and how to change it."""
-    options = request_of(parse(RUN_WORDS, choice.run)).options
-    lines = [
-        f"  the notebook's directory: {_DIRECTORY[Notebooks(choice.notebooks)]}",
-        f"  network: {_NETWORK[Network(options.networking.network)]}",
-    ]
-    if options.networking.network == Network.PRIVATE and (names := _passed(store)):
-        lines.append(f"  passed on: {', '.join(names)} of the notebook's environment; change one with -e NAME=VALUE")
-    for volume in options.mounts.volumes:
-        lines.append(f"  {volume.source}: {'read-only' if volume.read_only else 'read and write'}, at {volume.target}")
-    return lines
-
-
-def _passed(store: Store) -> list[str]:
-    """Return the names of the variables for proxies and certificates that a kernel in a private network gets."""
-    found = network_variables(store.path)
-    return sorted(found.proxies | {name: path for name, path in found.bundles.items() if name not in found.hidden})

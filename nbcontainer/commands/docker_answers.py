@@ -188,6 +188,11 @@ VERB_ANSWERS: dict[str, Answer] = {
     **_same("containers are not paused", "use `%container stop NAME`", "pause", "unpause"),
     "update": Answer("limits are options of each run", "use -m, --cpus and --pids-limit in the next cell"),
     **_same("the host is shown by `doctor`", "use `%container doctor`, or `nbcontainer --version`", "info", "version"),
+    **_same(
+        "each verb that lists says what",
+        "use `%container ps` for containers, `images`, `volume ls` or `kernel list`",
+        *("ls", "list"),
+    ),
     "system": Answer("there are no system verbs", "use `%container df`, `prune` or `doctor`"),
     **_same("logins are those of Docker and podman", "use `docker login` or `podman login`", "login", "logout"),
     "search": Answer("registries are not searched", "look on the registry's page, then `%container pull NAME`"),

@@ -69,9 +69,9 @@ def test_a_kernel_is_installed_run_and_removed(
     assert rows["ours"]["shown as"] == "Ours"
     with started("ours", short_path) as client:
         assert Cell(client, client.execute("cat /data/file")).end().good().stdout == "shown"
-    do("remove", "ours")
+    do("rm", "ours")  # and `uninstall`, as `jupyter kernelspec` has it
     capsys.readouterr()
-    do("list")
+    do("ls")
     assert "ours" not in [row["kernel"] for row in json.loads(capsys.readouterr().out)]
 
 

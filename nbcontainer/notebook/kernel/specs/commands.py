@@ -61,6 +61,9 @@ VERBS = {
     "remove": (REMOVE, _remove),
 }
 
+_ALIASES = {"ls": "list", "rm": "remove", "uninstall": "remove"}
+"""Docker's names, and that of `jupyter kernelspec`."""
+
 
 def overview() -> str:
     """Return the verbs, one a line."""
@@ -70,6 +73,7 @@ def overview() -> str:
 def run(words: Sequence[str], engine: Callable[[], Engine], listener: Listener | None = None) -> Any:
     """Run the command line after `kernel`; return its view. Raises this package's errors."""
     name = words[0] if words else ""
+    name = _ALIASES.get(name, name)
     if name not in VERBS:
         if name in ("", "-h", "--help"):
             return Note(f"usage: nbcontainer kernel VERB ...\n\nverbs:\n{overview()}")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option, Words
+from nbcontainer.commands.options.mount_option import target_of, targets_of
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from nbcontainer.commands.options.run_option import RunOption
 
@@ -19,7 +20,8 @@ USE = Command(
     "use",
     "[IMAGE]",
     "Set IMAGE or --name, and options, for cells that name neither an image nor a container; without arguments, show "
-    "what such cells run with. Options of a cell come first, then these, then the traits; lists add up.",
+    "what such cells run with. Options of a cell come first, then these, then the traits; lists add up, and of mounts "
+    "with one target the first counts.",
     (*RUN_OPTIONS, Option(("--reset",), "", "clear it")),
     most=1,
     examples=EXAMPLES["use"],
@@ -55,23 +57,32 @@ def check(words: Words, image: str) -> None:
 def add(words: Words, used: Words) -> None:
     """Add to the arguments of a run those of `use` that they neither have nor turn off.
 
-    Values of repeated options come first.
+    Values of repeated options come first; a mount with the target of one of the run's own is left out.
     """
     words.operands[:0] = used.operands
+    own = targets_of(words)
     for name, values in used.options.items():
         option = _BY_NAME[name]
         if option.repeated:
-            words.options[name] = [*values, *words.all(name)]
+            words.options[name] = [*_beside(own, name, values), *words.all(name)]
         elif name not in words.off:
             words.options.setdefault(name, list(values))
 
 
+def _beside(own: set[str], name: str, values: Iterable[str]) -> Iterator[str]:
+    """Yield the values of a repeated option but for mounts at the targets `own`."""
+    return (value for value in values if target_of(name, value) not in own)
+
+
 def add_setting(words: Words, option: RunOption, value: str | Iterable[str]) -> None:
-    """Add the value of a trait to the arguments of a run, unless the run is untrusted and must not have it."""
+    """Add the value of a trait to the arguments of a run, unless the run is untrusted and must not have it.
+
+    A mount with the target of one that is there already is left out.
+    """
     if words.has(UNTRUSTED) and option.name in _NOT_UNTRUSTED:
         return
     if option.repeated:
-        words.options[option.name] = [*value, *words.all(option.name)]
+        words.options[option.name] = [*_beside(targets_of(words), option.name, value), *words.all(option.name)]
     else:
         words.options.setdefault(option.name, [str(value)])
 

@@ -74,6 +74,23 @@ def test_volumes_of_all_three_add_up(notebook: Notebook, tmp_path: Path) -> None
     assert notebook.good(f"%%container -v {tmp_path}/line:/v/line\nls /v").split() == ["line", "trait", "use"]
 
 
+def test_a_mount_replaces_a_default_with_its_target(notebook: Notebook, tmp_path: Path) -> None:
+    """That of the line counts, then that of `use`, then the trait's; two on one line are an error, as before."""
+    for name in ("trait", "use", "line"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    notebook.good(f"%config ContainerMagics.volumes = ['{tmp_path}/trait:/v', '{tmp_path}/trait:/w', '/x', '/y']")
+    notebook.good(f"%container use busybox -v {tmp_path}/use:/v/:ro --tmpfs /x:size=1m")
+    show = "ls /v /w; grep -c tmpfs.*/x /proc/mounts; df /x | grep -c 1024"
+    assert notebook.good(f"%%container\n{show}").split() == ["/v:", "use", "/w:", "trait", "1", "1"]
+    line = f"--mount type=bind,src={tmp_path}/line,dst=/v --tmpfs /w"
+    assert notebook.good(f"%%container {line}\nls /v /w").split() == ["/v:", "line", "/w:"]
+    assert "two mounts have the target /v" in notebook.fails(f"%%container {line} --tmpfs /v\ntrue")
+    notebook.good("%container use busybox --cache-dir pip:/v")
+    notebook.good("%%container\ntouch /v/cached")
+    assert notebook.good("%%container -v /v\nls /v") == ""
+
+
 def test_use_is_shown_and_cleared(notebook: Notebook) -> None:
     """It is shown as a line that does the same, and cleared; the traits remain."""
     assert "nothing is set" in notebook.good("%container use")

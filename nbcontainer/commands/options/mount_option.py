@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from nbcontainer.sandbox.spec import NamedVolume, Tmpfs, Volume, check_volume_na
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from nbcontainer.commands.grammar import Words
 
     Mount = Volume | NamedVolume | Tmpfs
 
@@ -92,6 +95,28 @@ class _Words:
 def parse_mount(text: str) -> Mount:
     """Return the mount `type=bind|volume|tmpfs,source=…,target=…,…`. Raises `UsageError`, `ContainerError`."""
     return _KINDS[(words := _words(text)).kind](words)
+
+
+_MOUNTS = ("cache-dir", "mount", "tmpfs", "volume")
+"""The options whose values mount one thing each."""
+
+
+def targets_of(words: Words) -> set[str]:
+    """Return the targets of all mounts among the arguments of a run, as `target_of` does."""
+    return {target for name in _MOUNTS for value in words.all(name) if (target := target_of(name, value))}
+
+
+def target_of(option: str, value: str) -> str:
+    """Return where a value of an option mounts something (container path); empty if it does not, or is invalid."""
+    if option not in _MOUNTS:
+        return ""
+    with contextlib.suppress(UsageError):
+        if option == "mount":
+            return _words(value).target
+        first, _, rest = value.partition(":")
+        written = first if option == "tmpfs" or not rest else rest.partition(":")[0]
+        return target_path(written, "")
+    return ""
 
 
 def _words(text: str) -> _Words:

@@ -2,7 +2,7 @@
 
 Drawings become part of their page, so that their text can be selected; Sphinx would make files of them. Pictures in two
 colours (`<picture>`, as GitHub needs it) become one for light pages and one for dark pages. A link to a folder or a
-program, which GitHub shows, is its text. Chinese pages have their language.
+program, which GitHub shows, is its text. Chinese pages have their language. MyST-NB writes nothing beside the site.
 """
 
 from __future__ import annotations
@@ -81,8 +81,14 @@ def say_language(_app: Any, name: str, _template: str, context: dict[str, Any], 
         context["language"] = "zh-Hans"
 
 
+def keep_inside(app: Any) -> None:
+    """Have MyST-NB write its files of notebooks, pictures in outputs, into the site: it writes them beside it."""
+    app.env.mystnb_config = app.env.mystnb_config.copy(output_folder=str(Path(app.outdir) / ".doctrees" / "outputs"))
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Register the changes with Sphinx."""
+    app.connect("builder-inited", keep_inside, priority=900)  # after MyST-NB's own, which sets it
     app.connect("source-read", read)
     app.connect("html-page-context", say_language)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

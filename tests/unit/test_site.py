@@ -44,6 +44,12 @@ def test_the_site_is_built_without_a_warning(built: Path) -> None:
     assert (built / "status").read_text() == "0\n"
 
 
+def test_nothing_is_written_beside_the_site(built: Path) -> None:
+    """Neither next to its directory nor among the sources."""
+    assert [path.name for path in built.parent.iterdir() if "jupyter" in path.name] == []
+    assert not (PROJECT / "jupyter_execute").exists()
+
+
 def test_links_lead_to_a_page_and_an_anchor(built: Path) -> None:
     """Each link inside the site leads to a file that is there, and to an anchor in it if it has one."""
     assert site.broken(built) == []

@@ -21,6 +21,9 @@ _SHELL = re.compile(rf"(?:[\w.-]+: )?{_FILES}: (?:line )?(\d{{1,9}}): ")
 """bash and ash write `line 3`, dash `3`; a shell's name may be before it."""
 
 _PYTHON = re.compile(rf'^  File "{_FILES}", line (\d{{1,9}})', re.MULTILINE)
+_SHELL_END, _PYTHON_END = re.compile("\n"), re.compile("\r\n?|\n")
+"""What ends a line of a script: other characters, at which `str.splitlines` ends one too, are part of it."""
+
 _TRACEBACK = "Traceback (most recent call last)"
 _WIDTH = 60
 
@@ -30,19 +33,20 @@ def failing_line(script: str | None, errors: bytes) -> str:
 
     A shell's report counts if it is the last line: what follows is about something else.
     """
-    number = _number(errors.decode("utf-8", "replace").rstrip()) if script is not None and errors else 0
-    lines = script.splitlines() if script is not None and number else []
+    number, ends = _report(errors.decode("utf-8", "replace").rstrip()) if script and errors else (0, _SHELL_END)
+    lines = ends.split(script) if script and number else []
     if not 0 < number <= len(lines) or not lines[number - 1].strip():
         return ""
     return f"line {number}: {one_line(lines[number - 1], _WIDTH)}"
 
 
-def _number(text: str) -> int:
+def _report(text: str) -> tuple[int, re.Pattern[str]]:
+    """Return the number of the line that a report is about, 0 for none, and what ends a line for its writer."""
     if found := _SHELL.match(text.rpartition("\n")[2]):
-        return int(found[1])
+        return int(found[1]), _SHELL_END
     _, traceback, rest = text.rpartition(_TRACEBACK)
     frames = _PYTHON.findall(rest if traceback else text.rpartition("\n\n")[2])
-    return int(frames[-1]) if frames else 0
+    return int(frames[-1]) if frames else 0, _PYTHON_END
 
 
 class Tail:

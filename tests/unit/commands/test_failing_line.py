@@ -55,6 +55,15 @@ def test_the_line_of_a_traceback(errors: str, line: str) -> None:
     assert failing_line(PYTHON, errors.encode()) == line
 
 
+@pytest.mark.parametrize("character", ["\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r"])
+def test_lines_end_where_the_interpreter_ends_them(character: str) -> None:
+    """A shell's lines end at a line feed; Python's at a carriage return, too, and at nothing else."""
+    script = f"true {character} true\nmake\n"
+    assert failing_line(script, b"/dev/cell: line 2: make: not found") == "line 2: make"
+    number = 3 if character == "\r" else 2
+    assert failing_line(script, TRACEBACK.format(number, "").encode()) == f"line {number}: make"
+
+
 def test_a_container_chooses_a_line_and_nothing_else() -> None:
     """What the container wrote is not in the error: the text is that of the user's script, short and printable."""
     script = "echo '\x1b[2J'" + "x" * 200

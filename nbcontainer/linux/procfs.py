@@ -14,9 +14,23 @@ from pathlib import Path
 def read_text(path: str | Path) -> str:
     """Return the text of a file of the kernel, or in /etc: names in it can have any bytes. Raises `OSError`.
 
-    Bytes that are not UTF-8 are as in paths (`os.fsdecode`), whatever the locale is.
+    Bytes that are not UTF-8 are as in paths (`os.fsdecode`), whatever the locale is. A carriage return stays one: a
+    name may have it, and a line ends at a line feed alone, which the kernel escapes in names.
     """
-    return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+
+
+def status(pid: int, tid: int = 0) -> dict[str, str]:
+    """Return the fields of proc_pid_status(5) of a process, or of one thread of it; none if it is gone.
+
+    A process chooses its name, which cannot stand for another field here: no name has a line feed.
+    """
+    try:
+        text = read_text(f"/proc/{pid}/task/{tid}/status" if tid else f"/proc/{pid}/status")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {name: value.strip("\t ") for name, _, value in pairs}
 
 
 def children(pid: int) -> list[int]:
@@ -92,11 +106,7 @@ def _stat_fields(pid: int) -> list[str]:
 
 def tracer(pid: int, tid: int) -> int:
     """The id of the thread that traces this one, 0 for none (TracerPid in proc_pid_status(5))."""
-    with contextlib.suppress(OSError):
-        for line in read_text(f"/proc/{pid}/task/{tid}/status").splitlines():
-            if line.startswith("TracerPid:"):
-                return int(line.split()[1])
-    return 0
+    return int(status(pid, tid).get("TracerPid", 0))
 
 
 def born_below(pid: int) -> dict[int, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from nbcontainer.linux.procfs import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
 def look_around(_files: Sequence[int] = (), _progress: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Return this process's `mountinfo` (text) and `namespaces` (the number of each that the kernel has)."""
     return {
-        "mountinfo": Path("/proc/self/mountinfo").read_text(errors="surrogateescape"),
+        "mountinfo": read_text("/proc/self/mountinfo"),
         "namespaces": {kind: number for kind in NAMESPACES if (number := _number(kind)) is not None},
     }
 

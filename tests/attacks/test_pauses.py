@@ -95,8 +95,10 @@ def wait_for_pause(victim: Victim, copier: subprocess.Popen[bytes]) -> None:
 def while_it_runs(engine: Engine, script: str, do: Callable[[Victim], None], **options: Any) -> None:
     """Runs a cell, and does something when it has said `ready`; ends it then."""
     failed: list[BaseException] = []
+    victim: Victim | None = None
 
     def look(said: bytes) -> None:
+        nonlocal victim
         if b"ready" not in said:
             return
         victim = Victim(engine)
@@ -107,7 +109,8 @@ def while_it_runs(engine: Engine, script: str, do: Callable[[Victim], None], **o
         finally:
             os.kill(victim.init, signal.SIGKILL)
 
-    run_script(engine, script, stdout=look, **options)
+    ran = run_script(engine, script, stdout=look, **options)
+    assert victim is not None, ran.stderr
     if failed:
         raise failed[0]
 
@@ -242,7 +245,14 @@ def trace_a_child() -> None:
         print("ready", flush=True)
         while True:
             ctypes.CDLL(None).usleep(1000)
-    os.waitpid(child, 0)
+    while os.WIFSTOPPED(status := os.waitpid(child, 0)[1]):
+        call("ptrace", 7, child, 0, os.WSTOPSIG(status))  # PTRACE_CONT
+
+
+def changing(function: Callable[..., object]) -> str:
+    """The body of a cell that makes a file, so that there is something to commit, and then calls a function."""
+    *lines, call_it = attack_script(function, ()).split("\n")
+    return "\n".join((*lines, "open('/file', 'w').close()", call_it))
 
 
 def test_what_has_a_tracer_in_its_cell_goes_on_too(attack: Attacker) -> None:
@@ -261,7 +271,31 @@ def test_what_has_a_tracer_in_its_cell_goes_on_too(attack: Attacker) -> None:
             victim.do("ps")
             wait_for(lambda: "T" not in victim.states() and "t" not in victim.states())
 
-    script = attack_script(trace_a_child, ()).replace("report(", "open('/file', 'w').close()\nreport(")
+    while_it_runs(attack.engine, changing(trace_a_child), look, image=attack.image)
+
+
+def trace_a_child_with_a_name_like_a_field() -> None:
+    """The same, and the names of both look like the field that says what traces them."""
+    ctypes.CDLL(None).prctl(15, b"\x0cTracerPid:x", 0, 0, 0)
+    child = os.fork()
+    if child == 0:
+        call("ptrace", 0, 0, 0, 0)
+        print("ready", flush=True)
+        while True:
+            ctypes.CDLL(None).usleep(1000)
+    while os.WIFSTOPPED(status := os.waitpid(child, 0)[1]):
+        call("ptrace", 7, child, 0, os.WSTOPSIG(status))  # PTRACE_CONT
+
+
+def test_no_name_of_a_process_holds_up_a_pause(attack: Attacker, tmp_path: Path) -> None:
+    """A name is in the file that says what traces a process, and may have what `str.splitlines` ends a line at."""
+
+    def look(victim: Victim) -> None:
+        with paused(victim.init, tmp_path / "pause"):
+            assert victim.stands
+        wait_for(lambda: not victim.stands)
+
+    script = changing(trace_a_child_with_a_name_like_a_field)
     while_it_runs(attack.engine, script, look, image=attack.image)
 
 

@@ -103,7 +103,7 @@ KNOWN = {
         RootMount.renew _mark tells_changes
     """,
     PROC: """
-        _facts _command Machine.descriptors _text _here look_around _number JoinWatch._is_blocked
+        _facts _command Machine.descriptors _text _here _number JoinWatch._is_blocked
         _has_one_of
         JoinWatch._init_is_blocked _locked_by Terminal.is_open_as Terminal._wait_of _threads _memory _in_epoll
         Standstill._seize boot_id _boot_in

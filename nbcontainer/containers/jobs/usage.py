@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbcontainer.linux.procfs import descendants
+from nbcontainer.linux.procfs import descendants, read_text, status
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -44,26 +44,27 @@ def processes_of(init: int) -> list[ProcessFacts]:
     """Return the processes of the container with this init (host pid), without init, by their pids."""
     found = []
     for pid in descendants(init):
-        with contextlib.suppress(OSError, ValueError, IndexError):
+        with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
             found.append(_facts(pid))
     return sorted(found, key=lambda facts: facts.pid)
 
 
 def _facts(pid: int) -> ProcessFacts:
     """Return the facts of a process by its host pid (proc_pid_stat(5), proc_pid_status(5)). Raises if it has ended."""
-    head, _, rest = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+    head, _, rest = read_text(f"/proc/{pid}/stat").rpartition(")")
     fields = rest.split()
-    status = dict(
-        line.partition(":")[::2] for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-    )
     return ProcessFacts(
-        int(status["NSpid"].split()[-1]),
+        int(status(pid)["NSpid"].split()[-1]),
         fields[0],
         (int(fields[11]) + int(fields[12])) / _TICKS,
         max(0, int(fields[21])) * _PAGE,
         int(fields[17]),
-        _command(pid) or f"[{head.partition('(')[2]}]",
+        _command(pid) or f"[{_readable(head.partition('(')[2])}]",
     )
+
+
+def _readable(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _command(pid: int) -> str:

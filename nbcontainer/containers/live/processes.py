@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from nbcontainer.linux.procfs import descendants, pid_namespace, read_text, started
+from nbcontainer.linux.procfs import descendants, pid_namespace, started, status
 
 
 def now() -> float:
@@ -60,7 +60,7 @@ def missed_interrupt(init: int, since: float, group: int, seen: set[int]) -> lis
     tick = 1 / os.sysconf("SC_CLK_TCK")
     found = []
     for pid in descendants(init):
-        with contextlib.suppress(OSError, IndexError, ValueError):
+        with contextlib.suppress(OSError, LookupError, ValueError):  # it has ended
             if pid == group or os.getpgid(pid) != group or started(pid) < since - tick:
                 continue
             caught, ignored = _takes(pid, signal.SIGINT)
@@ -85,10 +85,7 @@ def signal_member(pid: int, group: int, number: signal.Signals) -> None:
 
 def _takes(pid: int, number: int) -> tuple[bool, bool]:
     """Return whether a process catches a signal, and whether it ignores or blocks it (proc_pid_status(5))."""
-    masks = {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
-    for line in read_text(f"/proc/{pid}/status").splitlines():
-        name, _, value = line.partition(":")
-        if name in masks:
-            masks[name] = int(value, 16)
+    found = status(pid)
+    blocked, ignored, caught = (int(found[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt"))
     bit = 1 << (number - 1)
-    return bool(masks["SigCgt"] & bit), bool((masks["SigIgn"] | masks["SigBlk"]) & bit)
+    return bool(caught & bit), bool((ignored | blocked) & bit)

@@ -289,5 +289,5 @@ def _from_top(path: str) -> list[str]:
 
 def _without_hashes(text: bytes) -> bytes:
     """Return a shadow(5) file without password hashes."""
-    lines: Iterable[list[bytes]] = (line.split(b":") for line in text.splitlines())
+    lines: Iterable[list[bytes]] = (line.split(b":") for line in text.split(b"\n"))
     return b"".join(b":".join([line[0], b"*", *line[2:]]) + b"\n" for line in lines if len(line) > 2)

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbcontainer.errors import LauncherError
-from nbcontainer.linux.procfs import read_text
+from nbcontainer.linux.procfs import status
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.connection import Connection, import_path, lost
@@ -322,10 +322,7 @@ class Launcher:
 
     def memory(self) -> int:
         """Return the launcher's resident memory in bytes (VmRSS in /proc/PID/status)."""
-        for line in read_text(f"/proc/{self.pid}/status").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        return 0
+        return int(status(self.pid).get("VmRSS", "0 kB").split()[0]) * 1024
 
     def close(self) -> None:
         """End the launcher and its containers, and wait for it. Idempotent; the next use starts a new launcher."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbcontainer.linux.procfs import descendants, read_text
+from nbcontainer.linux.procfs import descendants, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ class Terminal:
                     found = self._wait_of(pid, thread, calls)
                 except PermissionError as error:
                     denied = error
-                except (OSError, ValueError, IndexError):
+                except (OSError, ValueError, LookupError):
                     continue
                 else:
                     if found is not None:
@@ -123,10 +123,7 @@ def _threads(pid: int) -> Iterator[int]:
 
 
 def _turns(pid: int, thread: int) -> int:
-    for line in read_text(f"/proc/{pid}/task/{thread}/status").splitlines():
-        if line.startswith("voluntary_ctxt_switches:"):
-            return int(line.split()[1])
-    return 0
+    return int(status(pid, thread)["voluntary_ctxt_switches"])
 
 
 def _memory(pid: int, address: int, size: int) -> bytes:

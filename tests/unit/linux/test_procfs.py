@@ -58,7 +58,7 @@ def test_a_zombie_has_ended() -> None:
 def test_mounts_have_whatever_names(tmp_path: Path) -> None:
     """A name in the list of mounts can have any bytes but a space and the end of a line, which the kernel escapes."""
     line = b"30 1 0:5 / /mnt/%s rw - tmpfs none rw\n"
-    names = [b"caf\351", b"a\x0cb", b"\xc2\x85", b"\xe2\x80\xa8", b"with\\040space"]
+    names = [b"caf\351", b"a\x0cb", b"a\rb", b"\xc2\x85", b"\xe2\x80\xa8", b"with\\040space"]
     (tmp_path / "mountinfo").write_bytes(b"".join(line % name for name in names))
     mounts = procfs.read_mounts(procfs.read_text(tmp_path / "mountinfo"))
     assert [os.fsencode(mount.target) for mount in mounts] == [b"/mnt/" + name for name in names[:-1]] + [
@@ -66,16 +66,26 @@ def test_mounts_have_whatever_names(tmp_path: Path) -> None:
     ]
 
 
-def test_a_process_may_have_whatever_name() -> None:
-    """A process chooses its name (PR_SET_NAME), which is in the file that says what traces it."""
+@pytest.mark.parametrize(
+    "name", [b"\xff", b"x\rTracerPid:7", b"\x0cTracerPid:x", b"\x0bTracerPid:", b"\xc2\x85SigIgn:zz"]
+)
+def test_a_process_may_have_whatever_name(name: bytes) -> None:
+    """A process chooses its name (PR_SET_NAME), which is in the file that says what traces it and what it ignores.
+
+    The name stands for no other field, whatever characters end lines elsewhere.
+    """
     child = os.fork()
     if child == 0:
-        ctypes.CDLL(None).prctl(15, b"\xff", 0, 0, 0)
+        ctypes.CDLL(None).prctl(15, name, 0, 0, 0)
         os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)
     try:
         assert procfs.tracer(child, child) == 0
+        found = procfs.status(child)
+        assert os.fsencode(found["Name"]) == name[:15]
+        assert int(found["SigIgn"], 16) == int(procfs.status(os.getpid())["SigIgn"], 16)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+    assert procfs.status(child) == {}

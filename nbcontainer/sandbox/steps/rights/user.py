@@ -103,8 +103,8 @@ def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, .
     """
     name, _, group_name = user.partition(":")
     name = name or "0"
-    users = [u for u in (line.split(":") for line in passwd.splitlines()) if len(u) > 6 and is_id(u[2]) and is_id(u[3])]
-    groups = [g for g in (line.split(":") for line in group.splitlines()) if len(g) > 3 and is_id(g[2])]
+    users = [u for u in (line.split(":") for line in passwd.split("\n")) if len(u) > 6 and is_id(u[2]) and is_id(u[3])]
+    groups = [g for g in (line.split(":") for line in group.split("\n")) if len(g) > 3 and is_id(g[2])]
     found = next((u for u in users if u[0] == name or (is_id(name) and u[2] == name)), None)
     if found is not None:
         uid, gid, home = int(found[2]), int(found[3]), found[5] or "/"
@@ -127,7 +127,7 @@ def group_id(name: str, group: str) -> int:
     """Return the id of a group by its name or number, by the text of the image's group file. Raises `KeyError`."""
     if is_id(name):
         return int(name)
-    for line in group.splitlines():
+    for line in group.split("\n"):
         fields = line.split(":")
         if fields[0] == name and len(fields) > 3 and is_id(fields[2]):
             return int(fields[2])

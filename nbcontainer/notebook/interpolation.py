@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shlex
+import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.errors import UsageError
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 _QUOTED_OR_BRACE = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\{\{?""")
 _SPECIAL = frozenset("'\"\\{")
-_DOLLAR = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([^}]*)\}|\()|\{\{|\{", re.ASCII)
+_DOLLAR = re.compile(r"\$(?:([^\W\d]\w*)|\{([^}]*)\}|\()|\{\{|\{")
+_SHELL_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 LITERAL = "\0"
 """A dollar sign in single quotes or after a backslash, in the result of `split_for_expansion`."""
 
@@ -106,7 +108,8 @@ def expand(word: str, names: Mapping[str, Any]) -> str:
     """Return a word with `$NAME` and `${NAME}` replaced, and braces doubled in the values, for `filler`.
 
     A name is a variable of the notebook, as IPython has it, or else of its environment; `$PWD` is the directory in
-    which the notebook is now. Raises `UsageError`.
+    which the notebook is now. A name with letters beyond ASCII is a variable of the notebook, or ends before them, as
+    in a shell. Raises `UsageError`.
     """
     if "$" not in word and LITERAL not in word:
         return word
@@ -120,13 +123,24 @@ def expand(word: str, names: Mapping[str, Any]) -> str:
         if found[0][0] == "{":
             parts.append(word[found.start() : at])
         else:
-            value = _variable(found, names)
-            parts.append(value.replace("{", "{{").replace("}", "}}"))
+            name, text = _named(found, names)
+            at = found.start() + len(text)
+            parts.append(_variable(name, text, names).replace("{", "{{").replace("}", "}}"))
     return plain("".join((*parts, word[at:])))
 
 
-def _variable(found: re.Match[str], names: Mapping[str, Any]) -> str:
+def _named(found: re.Match[str], names: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name that a dollar sign is before, as Python has it, and the text for which its value comes."""
     name, text = found[1] or found[2] or "", found[0]
+    if name.isascii():
+        return name, text
+    plain_name = unicodedata.normalize("NFKC", name)  # as Python reads identifiers
+    if found[1] and plain_name not in names and (short := _SHELL_NAME.match(name)):
+        return short[0], f"${short[0]}"
+    return plain_name, text
+
+
+def _variable(name: str, text: str, names: Mapping[str, Any]) -> str:
     if not name.isidentifier():
         hint = "write {expression} for a value of Python, or quote it: '$'"
         raise UsageError(f"cannot expand '{text}': only $NAME and ${{NAME}} are expanded", hint=hint)

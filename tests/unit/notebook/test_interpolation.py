@@ -9,7 +9,16 @@ import pytest
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.interpolation import expand, filler, plain, split, split_for_expansion, unix_lines
 
-NAMES = {"data": Path("/srv/data"), "n": 3, "d": {"k": "v", "n": "data"}, "words": ["a", "b"], "x": "{n}", "c": ":"}
+NAMES = {
+    "data": Path("/srv/data"),
+    "n": 3,
+    "d": {"k": "v", "n": "data"},
+    "words": ["a", "b"],
+    "x": "{n}",
+    "c": ":",
+    "größe": 17,
+    "file": "ligature",
+}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +159,11 @@ def test_what_is_no_line(line: str) -> None:
         ("a$", "a$"),
         ("$$", "$$"),
         ("$1", "$1"),
+        ("$größe", "17"),
+        ("${größe}", "17"),
+        ("$ﬁle", "ligature"),
+        ("$n目录", "3目录"),
+        ("$n目录/$größe", "3目录/17"),
     ],
 )
 def test_a_variable_is_expanded(line: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +188,8 @@ def test_pwd_is_where_the_notebook_is_now(tmp_path: Path, monkeypatch: pytest.Mo
         ("$(id", "cannot expand '$(': only $NAME and ${NAME} are expanded; write {expression}"),
         ("${n:-1}", "cannot expand '${n:-1}': only $NAME"),
         ("${}", "cannot expand '${}': only $NAME"),
+        ("$目录", "variable '目录' is not set in the notebook"),
+        ("${n目录}", "variable 'n目录' is not set in the notebook"),
     ],
 )
 def test_what_cannot_be_expanded(word: str, message: str) -> None:

@@ -19,7 +19,7 @@ _WORD = re.compile(r"""[^\s'"`|&;<>(){}$=,\[\]]+|\$HOME/[^\s'"`|&;<>(){}$=,]+"""
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
 _PINGS = re.compile(r"(?:^|[;&|({`]|\bbusybox[ \t])[ \t]*ping6?[ \t]", re.MULTILINE)
 _NEEDS_IDENTITY = re.compile(
-    r"\bgit\b[^\n;&|]*[ \t](?:am|cherry-pick|commit|merge|pull|rebase|revert|stash|tag\s+-[am])\b"
+    r"\bgit\b[^\n;&|]{0,200}[ \t](?:am|cherry-pick|commit|merge|pull|rebase|revert|stash|tag\s+-[am])\b"
 )
 _SETS_IDENTITY = re.compile(r"\buser\.(?:name|email)\b|\bGIT_(?:AUTHOR|COMMITTER)_(?:NAME|EMAIL)\b")
 _SIZE = 1 << 16  # characters of a body that are looked at
@@ -119,8 +119,7 @@ def notebook_variable(body: str, own: set[str]) -> str:
     `own` are the names of the container's variables.
     """
     text = body[:_SIZE]
-    for found in _VARIABLE.finditer(text):
-        name = found[1] or found[2]
+    for name in dict.fromkeys(found[1] or found[2] for found in _VARIABLE.finditer(text)):
         if name in os.environ and name not in own and name not in _OWN and not _is_set(name, text):
             return name
     return ""
@@ -128,4 +127,5 @@ def notebook_variable(body: str, own: set[str]) -> str:
 
 def _is_set(name: str, text: str) -> bool:
     """Return whether a body seems to set a variable: `NAME=`, `for NAME`, `read NAME`, or by a file that it sources."""
-    return bool(re.search(rf"\b{name}\+?=|\b(?:for|read|getopts|declare|local|mapfile)\b[^\n;]*\b{name}\b", text))
+    by_command = rf"\b(?:for|read|getopts|declare|local|mapfile)\b[^\n;]{{0,200}}\b{name}\b"
+    return bool(re.search(rf"\b{name}\+?=|{by_command}", text))

@@ -90,6 +90,8 @@ def test_no_body_makes_a_hint_an_error(tmp_path: Path, body: str) -> None:
         ("ANSWER=1; echo $ANSWER", ""),
         ("for ANSWER in 1 2; do echo $ANSWER; done", ""),
         ("read -r a ANSWER; echo $ANSWER", ""),
+        (f"read -r {'x ' * 50}ANSWER; echo $ANSWER", ""),
+        (f"read -r {'x ' * 200}ANSWER; echo $ANSWER", "ANSWER"),  # likewise
         ("echo $ANSWERS $nosuch $HOME $1 $$", ""),
     ],
 )
@@ -113,6 +115,8 @@ def test_a_variable_of_the_notebook_is_found(monkeypatch: pytest.MonkeyPatch, bo
         ("git config user.name x; git commit -m x", False),
         ("GIT_AUTHOR_NAME=x git commit", False),
         ("legit commit", False),
+        (f"git -C {'x' * 150} commit", True),
+        (f"git -C {'x' * 250} commit", False),  # each `git` is looked at up to a limit, so that many take no time
     ],
 )
 def test_commands_of_git_that_need_an_identity(body: str, *, needs: bool) -> None:

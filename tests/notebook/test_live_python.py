@@ -116,6 +116,14 @@ def test_the_next_cell_has_an_input_whatever_the_last_one_closed(dev: Notebook) 
     assert dev.good(AGAIN + "import subprocess; subprocess.run('cat; echo read', shell=True);") == "read\n"
 
 
+@pytest.mark.parametrize("end", ["\f", "\v", "\x1c", "\u2028"])
+def test_a_traceback_shows_the_line_that_failed(dev: Notebook, end: str) -> None:
+    """Characters that end lines for `str.splitlines`, as a form feed between functions, end none for Python."""
+    ran = dev.run(f"{START}x = 1 #{end} one line\n{end if end == chr(12) else ''}\n1/0 # here")
+    assert "1/0 # here" in ran.stderr
+    assert "line 3" in ran.stderr
+
+
 def test_a_value_that_has_every_attribute_is_shown_as_text(dev: Notebook) -> None:
     """A mock answers to each display method, with another mock."""
     shown = dev.good(START + "from unittest.mock import MagicMock, call\nMagicMock(name='it')")

@@ -30,12 +30,12 @@ _HELP = ("-h", "--help", "help")
 def first_magics(code: str) -> tuple[list[str], str]:
     """Return the magics a cell begins with, each without its `%`, and the rest of the cell."""
     magics: list[str] = []
-    lines = code.splitlines(keepends=True)
+    lines = [f"{line}\n" for line in code.split("\n")]
     while lines and (_MAGIC.match(lines[0]) or (not lines[0].strip() and magics)):
         line = lines.pop(0).strip()
         if line:
             magics.append(line[1:])
-    return magics, "".join(lines)
+    return magics, "".join(lines).removesuffix("\n")
 
 
 def run_magic(line: str, shell: ShellSession, listener: Listener | None = None) -> Any:

@@ -253,7 +253,8 @@ class Python:
 
     def run(self, text, name):
         """Run a cell; return its exit status. The traceback of an error goes to standard error."""
-        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # where Python ends them, and nowhere else
+        linecache.cache[name] = (len(text), None, [line + "\n" for line in lines], name)
         set_handler(signal.SIGINT, self.interrupted)
         status = self.attempt(lambda: self.execute(text, name))
         if os.getpid() != self.process:  # a copy that the cell forked comes to its end here

@@ -45,9 +45,8 @@ def completeness(code: str, ask: Callable[[str], str]) -> tuple[str, str]:
 
 def _here_documents_end(code: str) -> bool:
     """Return whether each here-document has its last line; dash and ash accept the end of the cell instead."""
-    lines = code.splitlines()
     waiting: list[tuple[bool, str]] = []
-    for line in lines:
+    for line in code.split("\n"):
         if waiting:
             tabs, word = waiting[0]
             if (line.lstrip("\t") if tabs else line) == word:

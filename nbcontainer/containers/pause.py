@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerBusy, ContainerError
+from nbcontainer.linux.process import library_path
 from nbcontainer.sandbox.launcher.connection import import_path
 from nbcontainer.sandbox.pause_file import resume_left
 from nbcontainer.sandbox.standstill import BUSY, HELD, LET_GO
@@ -77,7 +78,7 @@ def _start(channel: socket.socket, init: int, path: Path) -> subprocess.Popen[by
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[channel.fileno(), this],
-            env={},
+            env=library_path(),
             cwd="/",
             start_new_session=True,
         )

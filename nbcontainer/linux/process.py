@@ -158,3 +158,14 @@ def find_program(name: str, path: str | None = None) -> str | None:
 
     folders = (os.environ.get("PATH", os.defpath) if path is None else path).split(os.pathsep)
     return shutil.which(name, path=os.pathsep.join(folder for folder in folders if folder.startswith("/")))
+
+
+def library_path() -> dict[str, str]:
+    """Return the variable by which a new process of this Python finds its libraries (ld.so(8)); empty without it.
+
+    A Python of a module system, or of another prefix, does not start without LD_LIBRARY_PATH. Relative parts of it are
+    left out, as those of PATH.
+    """
+    folders = re.split("[:;]", os.environ.get("LD_LIBRARY_PATH", ""))
+    found = ":".join(folder for folder in folders if folder.startswith("/"))
+    return {"LD_LIBRARY_PATH": found} if found else {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import nbcontainer
 from nbcontainer.errors import ContainerLost, LauncherError, SetupFailed
 from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.linux.process import capability_mask
@@ -29,7 +30,7 @@ from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.spec import Overlay, Privileges, Program, Spec
 from nbcontainer.sandbox.supervisor import Supervisor
 from tests.requirements import require_plain_user
-from tests.running import all_dead, beginners, descendants, pidfds, processes_of
+from tests.running import all_dead, beginners, descendants, pidfds, processes_of, run_script
 
 if TYPE_CHECKING:
     import socket
@@ -242,6 +243,31 @@ def test_a_python_that_is_not_there(engine: Engine, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(LauncherError, match="cannot start /nowhere/python: No such file"):
         _ = engine.launcher.pid
+
+
+@pytest.fixture
+def of_a_module_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A Python that starts only if LD_LIBRARY_PATH has the directory of its libraries, and nothing else."""
+    python, libraries = tmp_path / "python", "/usr/lib/nowhere"
+    python.write_text(f'#!/bin/sh\n[ "$LD_LIBRARY_PATH" = {libraries} ] && exec {sys.executable} "$@"\nexit 127\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"relative:{libraries}::")
+    monkeypatch.setattr(sys, "executable", str(python))
+    return libraries
+
+
+@pytest.mark.parametrize("options", [{}, {"explain": True}], ids=["compiled", "interpreted"])
+def test_a_python_that_needs_its_library_path_starts(
+    engine: Engine, of_a_module_system: str, options: dict[str, Any]
+) -> None:
+    """Each process of ours gets it, a copy's guard too; no program of an image does, but for those of the host."""
+    assert "LD_LIBRARY_PATH" not in run_script(engine, "env", **options).text
+    assert f"LD_LIBRARY_PATH={of_a_module_system}" in run_script(engine, "env", image="host", **options).lines
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.start(["sh", "-c", "echo > /file; exec sleep 1000"])
+        assert "LD_LIBRARY_PATH" not in box.exec(["env"]).text
+        assert box.commit("copied").name == "copied"
+        box.stop()
 
 
 def test_nothing_of_the_notebook_is_in_the_launcher(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

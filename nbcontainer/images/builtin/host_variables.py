@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nbcontainer.images.builtin.host_survey import surroundings
+from nbcontainer.linux.process import library_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,12 +23,14 @@ _LOOPBACK = ("localhost", "ip6-localhost", "::1")
 def host_variables(user: str) -> tuple[str, ...]:
     """Return the variables of a container of the image `host` that nothing else sets, as NAME=value.
 
-    LANG is the notebook's. USER is `user`, the user in the container, if that is a name; root if it is empty.
+    LANG is the notebook's, and LD_LIBRARY_PATH, without which its Python may not start. USER is `user`, the user in the
+    container, if that is a name; root if it is empty.
     """
     user = user.partition(":")[0] or "root"
     found = [f"LANG={os.environ.get('LC_ALL') or os.environ.get('LANG') or 'C.UTF-8'}"]
     if not user.isdecimal():
         found.append(f"USER={user}")
+    found += [f"{name}={value}" for name, value in library_path().items()]
     return tuple(item for item in found if "\0" not in item)
 
 

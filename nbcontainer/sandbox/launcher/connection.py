@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcontainer.errors import ContainerLost, LauncherError
+from nbcontainer.linux.process import library_path
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import readable
 from nbcontainer.sandbox.helper.building import BACKGROUND
@@ -118,7 +119,7 @@ class Connection:
             stderr=stderr,
             pass_fds=[descriptor],
             # Nothing else of the notebook's environment, so that no container can read it.
-            env={"PATH": os.environ.get("PATH", os.defpath)},
+            env={"PATH": os.environ.get("PATH", os.defpath), **library_path()},
             cwd="/",
             start_new_session=True,
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.linux import mounts
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+from nbcontainer.linux.process import library_path
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.userns.idmapped_mounts import clone_tree
 
@@ -43,7 +44,7 @@ def plain_tree(namespaces: tuple[int, int], source: str, identity: tuple[int, in
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), *namespaces],
-                env={},
+                env=library_path(),
                 cwd="/",
                 check=False,
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.linux import mounts
 from nbcontainer.linux.namespaces import CLONE_NEWPID, setns
+from nbcontainer.linux.process import library_path
 from nbcontainer.sandbox import protocol
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _run_inside(namespace: int, channel: socket.socket, import_path: Sequence[st
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[channel.fileno()],
-            env={},
+            env=library_path(),
             cwd="/",
             check=False,
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from nbcontainer.linux.namespaces import CLONE_NEWUSER, setns
+from nbcontainer.linux.process import library_path
 from nbcontainer.sandbox.prompts.waits import Terminal, Wait
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Observer:
                 stderr=subprocess.DEVNULL,
                 pass_fds=[namespace],
                 start_new_session=True,
-                env={},
+                env=library_path(),
             )
         finally:
             os.close(namespace)

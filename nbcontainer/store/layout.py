@@ -17,6 +17,7 @@
     writable/                                 marks of directories (`nbcontainer.store.writable`)
     below/                                    the lowest lower of containers: files that an image may lack
     reserve/                                  space for removals on a full disk (`nbcontainer.store.reserve`)
+    attributes                                an empty file with an extended attribute: the store has them
     stage/ host/                              empty; containers assemble their mounts there, and see host directories
 
 Guarantees: a blob is there whole or not at all (`nbcontainer.store.blobs`). index.json is the old file or the new one
@@ -62,6 +63,9 @@ MEMORY = Path("/dev/shm")
 """A tmpfs that every process can write to (shm_overview(7)), in Docker containers too."""
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
+_ATTRIBUTES, _ATTRIBUTE = "attributes", "user.nbcontainer"
+"""A file, and an attribute of it: a copy of the store without extended attributes has one and not the other."""
+
 _NEW_STORE = "set NBCONTAINER_HOME to a new directory"
 _DIRECTORIES = (
     "blobs/sha256",
@@ -81,7 +85,13 @@ _DIRECTORIES = (
     "below",
     reserve.RESERVE,
 )
-_ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "sharing", "lost+found"}
+_ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {
+    "index.json",
+    "lock",
+    "sharing",
+    "lost+found",
+    _ATTRIBUTES,
+}
 
 
 def default_path() -> Path:
@@ -135,6 +145,7 @@ class Store:
     def _open(self) -> Sessions:
         if self._is_read_only():
             self._check_layout()
+            self._check_attributes()
             return Sessions(self.path / "sessions", read_only=True)
         self._make()
         sessions = Sessions(self.path / "sessions")
@@ -168,6 +179,8 @@ class Store:
         (self.path / "lock").touch(mode=0o600)
         with self.lock():
             self._make_below()
+            self._check_attributes()
+            self._mark_attributes()
             if not (self.path / "oci-layout").exists():
                 self.write_file("oci-layout", json.dumps(_LAYOUT).encode())
             self.index.create()
@@ -189,6 +202,34 @@ class Store:
             found = None
         if found != _LAYOUT:
             raise StoreError(f"{self.path} is an image layout of another version, or damaged", hint=_NEW_STORE)
+
+    def _check_attributes(self) -> None:
+        """Raise `StoreError` for a copy of a store that lacks extended attributes.
+
+        They note what a cell has removed from a directory that it made again (overlayfs.rst): it would be there again.
+        """
+        try:
+            os.getxattr(self.path / _ATTRIBUTES, _ATTRIBUTE)
+        except FileNotFoundError:
+            return  # it is new, of an earlier version, or on a file system without attributes
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+            problem = f"{self.path} is a copy of a store without extended attributes: files that cells removed are back"
+            raise StoreError(problem, hint="copy it again with `cp -a` or `rsync -aX`; or " + _NEW_STORE) from None
+
+    def _mark_attributes(self) -> None:
+        """Make what `_check_attributes` looks at, where the file system keeps attributes (xattr(7))."""
+        if (self.path / _ATTRIBUTES).exists():
+            return
+        made = self.path / "tmp" / f"new.{secrets.token_hex(4)}"
+        with contextlib.suppress(OSError):  # a store without the mark is used as well
+            made.touch(mode=0o600)
+            try:
+                os.setxattr(made, _ATTRIBUTE, b"1")
+                made.rename(self.path / _ATTRIBUTES)
+            finally:
+                made.unlink(missing_ok=True)
 
     def _make_below(self) -> None:
         """Make the files that containers find where their image has none, in `below`: as Docker adds them to images.

@@ -87,6 +87,7 @@ KNOWN = {
         Journals.replace Journals.remove Journals.share Journals.is_shared Journals._open
         Layers.find Layers.name Layers.adopt Layers.begin Layers.finish Layers.is_unfinished Layers.share
         Layers.is_private Store._make Store._check_layout Store._make_below Store._check_is_store_or_empty
+        Store._check_attributes Store._mark_attributes
         Store._close_to_others Store.incoming Store.new_directory Store.use_memory open_lock _is_at make_open keep_open
         Partial._prepare Partial._open Partial.restart Partial.adopt Partial.close left_over release
         CleanMark.holds CleanMark.remove _time_of Sessions._begin Sessions.close Sessions.dead Sessions.alive

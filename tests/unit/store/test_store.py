@@ -20,6 +20,7 @@ from nbcontainer.errors import ImageError, ImageNotFound, StoreError, UsageError
 from nbcontainer.images.archives.loading import ImportOptions, load
 from nbcontainer.images.staging import Staging
 from nbcontainer.images.trash import discard
+from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.oci import descriptors
 from nbcontainer.oci import documents as oci
 from nbcontainer.store import blobs, errors, sessions
@@ -154,6 +155,29 @@ def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, environment: dict[s
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert default_path() == Path(path)
+
+
+def test_a_copy_without_extended_attributes_is_refused(tmp_path: Path) -> None:
+    """They note what cells have removed: a copy with `cp -r` would show it again. One with `cp -a` is the store."""
+    Store(tmp_path / "store", OWNER).close()
+    if not (tmp_path / "store" / "attributes").exists():
+        pytest.skip("the file system keeps no extended attributes")
+    for options, name in (("-a", "whole"), ("-r", "stripped")):
+        subprocess.run(["cp", options, tmp_path / "store", tmp_path / name], check=True)
+    Store(tmp_path / "whole", OWNER).close()
+    with pytest.raises(
+        StoreError, match=r"is a copy of a store without extended attributes: .*; copy it again with `cp -a`"
+    ):
+        Store(tmp_path / "stripped", OWNER)
+
+
+def test_a_store_of_an_earlier_version_gets_the_mark(tmp_path: Path) -> None:
+    """It has no file that says that it has attributes, and opens; from then on, a copy without them is refused."""
+    Store(tmp_path / "store", OWNER).close()
+    mark = tmp_path / "store" / "attributes"
+    mark.unlink(missing_ok=True)
+    Store(tmp_path / "store", OWNER).close()
+    assert mark.exists() == keeps_attributes(str(tmp_path))
 
 
 def test_a_user_without_a_home_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:

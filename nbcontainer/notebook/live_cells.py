@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from nbcontainer.commands.docker_answers import OPTION_ANSWERS
 from nbcontainer.commands.grammar import Command, Option, ValueKind
 from nbcontainer.commands.options.table import EXEC_OPTIONS, RUN_OPTIONS
+from nbcontainer.commands.run import ARGUMENTS
 from nbcontainer.containers.run import run as run_afresh
 from nbcontainer.errors import ContainerBusy, ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
@@ -199,6 +200,9 @@ def _check_input(words: Words) -> None:
     for name, flag in (("tty", "-t"), ("stdin", "--stdin")):
         if words.has(name):
             raise UsageError(f"{flag} cannot be used in a live container", hint=f"remove {flag}, or use -i")
+    if words.has(ARGUMENTS):
+        hint = "write them in the body, as in `set -- one two` of a shell, or remove --live"
+        raise UsageError("-s cannot be used with --live: the interpreter runs before the cell's arguments", hint=hint)
 
 
 def _keyboard(shell: Any) -> contextlib.AbstractContextManager[Keyboard]:

@@ -570,6 +570,17 @@ def test_a_container_that_ends_ends_what_has_joined(dev: Notebook, engine: Engin
     assert all_dead(pidfds(processes_with(seconds)))
 
 
+@pytest.mark.parametrize("live", ["--live", "--live=shell", "--live=python"])
+def test_arguments_are_refused_in_a_live_container(dev: Notebook, engine: Engine, live: str) -> None:
+    """`-s` fails with a hint: the interpreter started before the cell. A new process beside it has arguments."""
+    refused = f"%%container busybox --name dev {live} -s a b\ntrue"
+    assert "-s cannot be used with --live" in dev.fails(refused)
+    assert not engine.live
+    dev.good("%%container busybox --name dev --live\ntrue")
+    assert "-s cannot be used with --live" in dev.fails(refused)
+    assert dev.good('%%container --name dev -s a --live\necho "$1 $2"') == "a --live\n"
+
+
 def test_values_are_refused_in_a_live_container(dev: Notebook) -> None:
     """`--in`, `--get` and `--show` fail with a hint in a live container."""
     assert "cannot be used in a live container" in dev.fails("%%container busybox --name dev --live --show\ntrue")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from traitlets import Bool, Enum, Int, Unicode
+from traitlets import Bool, Enum, Int, Unicode, validate
 
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
@@ -36,7 +36,7 @@ from nbcontainer.notebook.cell_magic.explained_on_page import ExplainedOnPage
 from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
 from nbcontainer.notebook.cell_magic.parsed_lines import FILLED, ParsedLines, verb_arguments
-from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, trait
+from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, checked, trait
 from nbcontainer.notebook.cell_outputs import Captured, Watch, failure, interrupts_as_errors
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
@@ -77,7 +77,9 @@ class ContainerMagics(Magics):
     trust_output = Bool(False, help="Whether --show displays HTML, SVG and scripts of containers as they are.").tag(
         config=True
     )
-    output_limit = Int(OUTPUT_LIMIT, help="Bytes of a cell's output to show; all of it is in a file.").tag(config=True)
+    output_limit = Int(OUTPUT_LIMIT, min=0, help="Bytes of a cell's output to show; all of it is in a file.").tag(
+        config=True
+    )
     footer = Bool(False, help="Whether to show image, exit code, time, memory and changed files after a cell.").tag(
         config=True
     )
@@ -92,6 +94,12 @@ class ContainerMagics(Magics):
         self._defaults = CellDefaults(self)
         self._lines = ParsedLines()
         self._engines: dict[str, Engine] = {}
+
+    @validate(*(option.keyword for option in CONFIGURABLE))
+    def _checked(self, proposal: Any) -> Any:
+        """Return the value that an option's trait gets. Raises `TraitError`: then the old value stays."""
+        option = next(option for option in CONFIGURABLE if option.keyword == proposal.trait.name)
+        return checked(option, proposal.value)
 
     _holding: Engine | None = None
     _unseen: tuple[str, ...] = ()

@@ -208,3 +208,16 @@ def test_another_store_can_be_configured(notebook: Notebook, tmp_path: Path) -> 
     notebook.good("%config ContainerMagics.store = ''")
     assert [row[0] for row in notebook.run("%container ps").value.rows if row[0] == "dev"] == ["dev"]
     notebook.good("%container rm dev")
+
+
+def test_a_wrong_configuration_is_one_line(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    """The magics are not loaded if the configuration has a wrong value; they are when it is corrected."""
+    shell.config.ContainerMagics.volumes = ["a"]
+    failed = shell.run_cell("%load_ext nbcontainer")  # type: ignore[no-untyped-call]
+    assert "ContainerMagics.volumes: invalid volume 'a'" in str(failed.error_in_exec)
+    assert "Traceback" not in capsys.readouterr().out
+    assert not [one for one in shell.configurables if isinstance(one, ContainerMagics)]
+    assert "container" not in shell.magics_manager.magics["cell"]
+    del shell.config.ContainerMagics["volumes"]
+    assert shell.run_cell("%load_ext nbcontainer").success  # type: ignore[no-untyped-call]
+    shell.run_cell("%unload_ext nbcontainer")  # type: ignore[no-untyped-call]

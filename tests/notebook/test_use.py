@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from traitlets import TraitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,43 @@ def test_the_line_comes_first_then_use_then_traits(notebook: Notebook) -> None:
         "line",
         "lo",
     ]
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        ("-v {beside}/cell:/work", "cell"),
+        ("-v {beside}/cell:/work/", "cell"),
+        ("--mount type=bind,src={beside}/cell,dst=//work/.", "cell"),
+        ("--tmpfs /work:size=1m", ""),
+        ("-v /work", ""),
+        ("--cache-dir own:/work", ""),
+        ("-v {beside}/cell:/other", "{default}"),
+    ],
+)
+@pytest.mark.parametrize("default", ["use", "trait"])
+def test_a_mount_of_the_cell_replaces_a_default(
+    notebook: Notebook, beside: Path, own: str, found: str, default: str
+) -> None:
+    """A mount of a cell is in the place of one of `use` or a trait with the same target; all others add up."""
+    for name in ("cell", "use", "trait"):
+        (beside / name).mkdir()
+        (beside / name / name).touch()
+    notebook["beside"] = beside
+    notebook.good(f"%config ContainerMagics.volumes = ['{beside}/trait:/work', '{beside}/trait:/also']")
+    notebook.good("%container use busybox" + (" -v {beside}/use:/work" if default == "use" else ""))
+    found = found.format(default=default)
+    assert notebook.good(f"%%container {own}\nls /work /also").split() == ["/also:", "trait", "/work:", *found.split()]
+
+
+def test_two_mounts_of_one_place_at_a_target_are_refused(notebook: Notebook) -> None:
+    """A cell, `use` or a trait that has two mounts at one target fails: neither is the more special one."""
+    twice = "UsageError: two mounts have the target /work; remove one of them"
+    assert notebook.fails("%%container busybox -v /usr:/work --tmpfs /work\ntrue") == twice
+    assert notebook.fails("%container use busybox -v /usr:/work --tmpfs /work") == twice
+    magics = notebook.shell.magics_manager.registry["ContainerMagics"]
+    with pytest.raises(TraitError, match="two mounts have the target /work"):
+        magics.volumes = ["/usr:/work", "/srv:/work"]
 
 
 def test_a_cell_turns_off_what_use_turns_on(notebook: Notebook) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from nbcontainer.commands.grammar import Words
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook import defaults, live_cells
-from nbcontainer.notebook.cell_magic.settings import Settings
+from nbcontainer.notebook.cell_magic.settings import Settings, text_of
 
 
 class CellDefaults:
@@ -42,7 +42,7 @@ class CellDefaults:
         for option, value in self._settings:
             if joins and option.name != "timeout":
                 continue
-            defaults.add_setting(words, option, (option.alone or "") if value is True else value)
+            defaults.add_setting(words, option, value if option.repeated else text_of(option, value))
 
     def describe(self) -> str:
         """Return what a cell that names nothing runs with, and where each part of it was set."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Bool, Float, List, Unicode, Union
+from traitlets import Bool, Float, List, TraitError, Unicode, Union
 
+from nbcontainer.commands.grammar import Words
+from nbcontainer.commands.options.option_fields import fields_of_words
 from nbcontainer.commands.options.table import RUN_OPTIONS
+from nbcontainer.containers.options import run_options
+from nbcontainer.errors import ContainerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +31,27 @@ def trait(option: RunOption) -> Any:
         return Union([Unicode(), Bool()], default_value=option.default, help=option.setting).tag(config=True)
     kind = Unicode if option.number is None else Float
     return kind(option.default, help=option.setting).tag(config=True)
+
+
+def checked(option: RunOption, value: Any) -> Any:
+    """Return a trait's value if cells can have it. Raises `TraitError`.
+
+    Whether a volume's directory exists is seen when a cell runs: it can be made after the setting.
+    """
+    texts = value if option.repeated else [text_of(option, value)]
+    try:
+        if value:
+            run_options(fields_of_words(Words({option.name: list(texts)})))
+    except UsageError as error:
+        raise TraitError(f"invalid value of ContainerMagics.{option.keyword}: {error}") from None
+    except ContainerError:
+        pass
+    return value
+
+
+def text_of(option: RunOption, value: Any) -> str:
+    """Return the text of the option for a trait's value that is not a list."""
+    return (option.alone or "") if value is True else str(value)
 
 
 class Settings:

@@ -14,12 +14,19 @@ from nbcontainer.errors import UsageError
 from nbcontainer.linux.paths import absolute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _QUOTED_OR_BRACE = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\{\{?""")
 _SPECIAL = frozenset("'\"\\{")
 _DOLLAR = re.compile(r"\$(?:([^\W\d]\w*)|\{([^}]*)\}|\()|\{\{|\{")
 _SHELL_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_TOKENS = re.compile(r"""('{3}|"{3})(?:[^\\]|\\.)*?\1|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\\.|[\[\](){}:]""", re.DOTALL)
+_BRACE = re.compile(r"[{}]")
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_DEEPEST = 200
+"""Brackets in brackets: Python's tokenizer takes no more (MAXLEVEL)."""
+
+_MOST_COLONS = 8
 LITERAL = "\0"
 """A dollar sign in single quotes or after a backslash, in the result of `split_for_expansion`."""
 
@@ -195,24 +202,62 @@ def _fill(word: str, namespace: dict[str, Any]) -> str:
 def _field(text: str) -> _Field:
     """Return the field that `text` begins with: up to the first closing brace before which there is an expression.
 
-    Python's parser decides, so that braces and colons in quotes, slices and dictionaries belong to the expression.
+    Python's parser decides, so that braces and colons in quotes, slices and dictionaries belong to the expression. It
+    reads only what can be one by its brackets: a line can have hundreds of braces.
     """
     problem = SyntaxError("'{' was never closed")
-    for end in (found.start() for found in re.finditer("}", text)):
-        inside = text[:end]
-        for cut in (end, *(found.start() for found in re.finditer(":", inside))):
-            code, conversion = inside[:cut], ""
-            if found := re.fullmatch(r"(.*)!([rsa])", code, re.DOTALL):
-                code, conversion = found[1], found[2]
-            form = inside[cut + 1 :]
-            try:
-                expression = ast.parse(code.strip(), mode="eval")
-            except (SyntaxError, ValueError) as error:
-                if problem.text is None and isinstance(error, SyntaxError):
-                    problem = error
-                continue
-            if form and isinstance(expression.body, ast.Constant) and isinstance(expression.body.value, str):
-                raise SyntaxError("a text with a format, or JSON")  # as in {"port":80}
-            if form.count("{") == form.count("}"):
-                return _Field(expression, conversion, form, end)
+    for end, cut in _candidates(text):
+        code, conversion = text[:cut], ""
+        if found := re.fullmatch(r"(.*)!([rsa])", code, re.DOTALL):
+            code, conversion = found[1], found[2]
+        form = text[cut + 1 : end]
+        try:
+            expression = ast.parse(code.strip(), mode="eval")
+        except (SyntaxError, ValueError) as error:
+            if problem.text is None and isinstance(error, SyntaxError):
+                problem = error
+            continue
+        if form and isinstance(expression.body, ast.Constant) and isinstance(expression.body.value, str):
+            raise SyntaxError("a text with a format, or JSON")  # as in {"port":80}
+        return _Field(expression, conversion, form, end)
     raise problem
+
+
+def _candidates(text: str) -> list[tuple[int, int]]:
+    """Return where a field may end, and where its expression may: there, or at a colon before its format.
+
+    Before a colon that is outside of brackets, an expression has as many lambdas as such colons.
+    """
+    found, colons = [], 0
+    for token, at in _outside_brackets(text):
+        if token == "}":
+            found.append((at, at))
+        elif colons < _MOST_COLONS:
+            if text.count("lambda", 0, at) >= colons and (end := _end_of_format(text, at + 1)) is not None:
+                found.append((end, at))
+            colons += 1
+    return sorted(found, key=lambda pair: (pair[0], pair[0] != pair[1], pair[1]))
+
+
+def _outside_brackets(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the colons outside of quotes and brackets, and at last the brace that closes one before `text`."""
+    depth = 0
+    for found in _TOKENS.finditer(text):
+        token = found[0]
+        if depth == 0 and token in (":", "}"):
+            yield token, found.start()
+        depth += (token in _OPENING) - (token in _CLOSING)
+        if not 0 <= depth <= _DEEPEST:
+            return
+
+
+def _end_of_format(text: str, start: int) -> int | None:
+    """Return where a format that begins at `start` ends: at the first brace that closes none of its own."""
+    depth = 0
+    for found in _BRACE.finditer(text, start):
+        depth += 1 if found[0] == "{" else -1
+        if depth < 0:
+            return found.start()
+        if depth > _DEEPEST:
+            break
+    return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,11 +100,48 @@ def test_an_expression_cannot_change_the_notebook() -> None:
         ("{'}'}", "}"),
         ("{words[0:1]!r:>6}", " ['a']"),
         ("{'a' + \"b\"}", "ab"),
+        ("{(lambda k: lambda: k)(4)()}", "4"),
+        ("{'''}'''}", "}"),
+        ("{r'\\}'}", "\\}"),
+        ("{ {n: {1: '}'} for n in [1]} }", "{1: {1: '}'}}"),
+        ("{'}' + f'{n}}}'}", "}3}"),
+        ("{n:'>3}", "''3"),
+        ("{n:}", "3"),
     ],
 )
 def test_colons_and_braces_of_the_expression_are_its_own(word: str, filled: str) -> None:
     """A slice, `!=`, a lambda, a dictionary and a brace in quotes are Python's, as they are in an f-string."""
     assert filler({**NAMES, "d": {"a:b": "ok"}})(word) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("{a b} ", 1),
+        ("{a b:} ", 2),
+        ("{a:b c", 0),
+        ("{lambda ", 0),
+        ("{lambda x:", 0),
+        ("{a {b:c} d} ", 3),
+        ("}", 0),
+        ("{(", 0),
+        ("{'a", 0),
+    ],
+)
+def test_a_line_of_many_braces_is_parsed_once(text: str, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's parser reads each text that braces enclose a few times, however many of them the line has."""
+    read: list[str] = []
+    parse = ast.parse
+
+    def count(code: str, **options: Any) -> Any:
+        read.append(code)
+        assert len(read) <= calls * 500
+        return parse(code, **options)
+
+    monkeypatch.setattr(ast, "parse", count)
+    with contextlib.suppress(UsageError):
+        split_for_expansion(text * 500)
+    assert sum(map(len, read)) <= calls * 500 * len(text)
 
 
 @pytest.mark.parametrize(

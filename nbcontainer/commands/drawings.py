@@ -11,13 +11,15 @@ from nbcontainer.commands.grammar import Command
 from nbcontainer.commands.options.table import options_without
 from nbcontainer.commands.run import request_of
 from nbcontainer.commands.verbs.targets import container_of
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.preview.layer_sheets import layer_stack
 from nbcontainer.containers.preview.plans import observe
-from nbcontainer.drawing.mount_tree import DrawnMount, MountTree
+from nbcontainer.drawing.mount_tree import VOLUME, DrawnMount, MountTree
 from nbcontainer.drawing.namespace_map import Namespace, NamespaceMap
-from nbcontainer.errors import UsageError
+from nbcontainer.errors import ContainerBusy, UsageError
 from nbcontainer.linux.procfs import read_mounts
 from nbcontainer.sandbox.inside import look_around
+from nbcontainer.sandbox.steps.copy_on_write import MountCopyOnWrite
 from nbcontainer.sandbox.steps.devices import DEVICES
 from nbcontainer.sandbox.steps.exchange.values import INPUT, OUTPUT
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
@@ -55,6 +57,9 @@ def _request(call: Invocation, verb: str) -> Request:
     request = request_of(words, script=None if words.tail else "")
     if not request.image and not request.name:
         raise UsageError(f"{verb}: missing image", hint=f"name one, as in `{verb} busybox`, or a container by --name")
+    if request.name in running_containers(call.engine.store):
+        hint = f"look into it, as in `%container exec {request.name} cat /proc/self/mountinfo`; or remove --name"
+        raise ContainerBusy(f"container '{request.name}' is running, and `{verb}` draws a new run", hint=hint)
     return request
 
 
@@ -74,7 +79,9 @@ def _sources(plan: Plan) -> dict[str, str]:
     sources = dict(_FIXED)
     for step in plan:
         if isinstance(step, BindVolume):
-            sources[step.target] = f"volume {step.source}"
+            sources[step.target] = f"{VOLUME}{step.source}"
+        elif isinstance(step, MountCopyOnWrite):
+            sources[step.target] = f"{VOLUME}{step.source}, and above it a layer with changes"
         elif isinstance(step, MountTmpfs):
             sources[step.target] = "memory (--tmpfs)"
     return sources

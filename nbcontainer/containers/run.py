@@ -174,7 +174,7 @@ def run_in(
         if mounts.named or (mounts.read_only and mounts.image_volumes):
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))
             request = replace(request, options=replace(request.options, mounts=mounts))
-        cow = _copy_on_write(engine, container, request) if any(volume.cow for volume in mounts.volumes) else None
+        cow = copy_on_write(engine, container, request)
         if use is not None:
             request, streams = use.connect(request)
         cell = Cell(engine, container, image, request, streams, cow)
@@ -231,12 +231,14 @@ def _keep(engine: Engine, container: Container, cell: Cell, outcome: Outcome | N
     container.settle()
 
 
-def _copy_on_write(engine: Engine, container: Container, request: Request) -> CowVolumes:
-    """Return the copy-on-write volumes of a request. Raises `UsageError`, `ContainerError`."""
-    from nbcontainer.containers.cow.attaching import CowVolumes
-
+def copy_on_write(engine: Engine, container: Container, request: Request) -> CowVolumes | None:
+    """Return the copy-on-write volumes of a request; None if it has none. Raises `UsageError`, `ContainerError`."""
     options = request.options
     volumes = [volume for volume in options.mounts.volumes if volume.cow is not None]
+    if not volumes:
+        return None
+    from nbcontainer.containers.cow.attaching import CowVolumes
+
     return CowVolumes(engine, container, volumes, own_ids=not options.host_userns)
 
 

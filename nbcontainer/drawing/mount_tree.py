@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _MANY = 6
 """More mounts of one kind in one place than these are folded: devices, and hidden parts of /proc and /sys."""
 
+VOLUME = "volume "
+"""How what is mounted begins if it is a volume."""
+
 _MOST, _SOURCE = 64, 52
 """Letters of a path, and of what is mounted: a longer one would make all other text too small to read."""
 
@@ -139,7 +142,7 @@ def _rows(mounts: Sequence[DrawnMount], parent: int | None = None, last: tuple[b
     here = [
         mount for mount in mounts if (mount.parent == parent if parent is not None else mount.parent not in numbers)
     ]
-    shown, folded = _folded(here)
+    shown, folded = _folded(here, {mount.parent for mount in mounts})
     for place, mount in enumerate(shown):
         end = place == len(shown) - 1 and not folded
         inner = (*last, end) if parent is not None else ()
@@ -150,14 +153,19 @@ def _rows(mounts: Sequence[DrawnMount], parent: int | None = None, last: tuple[b
         yield _Row(None, len(inner), f"{label} ({number})", inner)
 
 
-def _folded(mounts: Sequence[DrawnMount]) -> tuple[list[DrawnMount], list[tuple[str, int]]]:
-    """Return the mounts to show one by one, and kinds of mounts with their numbers."""
-    kinds: dict[str, list[DrawnMount]] = {}
+def _folded(mounts: Sequence[DrawnMount], above: set[int]) -> tuple[list[DrawnMount], list[tuple[str, int]]]:
+    """Return the mounts to show one by one, and kinds of mounts with their numbers.
+
+    Volumes are shown, and so is each mount that has others on it: `above` are the numbers of these.
+    """
+    kinds: dict[tuple[str, str], list[DrawnMount]] = {}
     for mount in mounts:
-        kinds.setdefault(mount.source, []).append(mount)
-    many = {source: found for source, found in kinds.items() if len(found) >= _MANY}
-    shown = [mount for mount in mounts if mount.source not in many]
-    return shown, [(f"{source}: {_names(found)}", len(found)) for source, found in many.items()]
+        if mount.number not in above and not mount.source.startswith(VOLUME):
+            kinds.setdefault((mount.source, mount.access), []).append(mount)
+    many = {kind: found for kind, found in kinds.items() if len(found) >= _MANY}
+    folded = {mount.number for found in many.values() for mount in found}
+    shown = [mount for mount in mounts if mount.number not in folded]
+    return shown, [(f"{source}: {_names(found)}", len(found)) for (source, _), found in many.items()]
 
 
 def _names(mounts: Sequence[DrawnMount]) -> str:

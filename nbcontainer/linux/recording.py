@@ -38,7 +38,8 @@ class RecordingKernel(Kernel):
     """Records every call in `calls`, as (name, args), and answers it with a plausible value.
 
     Every path is a directory, except those in `nodes` (a mode with its type), in `devices` (major, minor), and in
-    `missing`, which do not exist until they are made. A descriptor has the path by which it was opened, below the
+    `missing`, which do not exist until they are made. `inodes` are the device and the inode of a path, and `texts` what
+    a file has; others have none of their own. A descriptor has the path by which it was opened, below the
     working directory /store; `leads` maps a path to where it really leads. `left_open` are the descriptors that were
     not closed. `content` is the size in bytes of every file for sendfile(2). `answers` are functions that answer a call
     instead.
@@ -51,6 +52,8 @@ class RecordingKernel(Kernel):
         devices: dict[str, tuple[int, int]] | None = None,
         missing: tuple[str, ...] = (),
         leads: dict[str, str] | None = None,
+        inodes: dict[str, tuple[int, int]] | None = None,
+        texts: dict[str, str] | None = None,
         content: int = 0,
         **answers: Callable[..., Any],
     ) -> None:
@@ -59,11 +62,14 @@ class RecordingKernel(Kernel):
         self.devices = dict(devices or {})
         self.missing = set(missing)
         self.leads = dict(leads or {})
+        self.inodes = dict(inodes or {})
+        self.texts = dict(texts or {})
         self.content = content
         self.paths: dict[int, str] = {}
         self._positions: dict[int, int] = {}
         self.left_open: set[int] = set()
         self._next = FIRST_DESCRIPTOR
+        self._uid, self._name = 0, "host"
         self._failures: list[tuple[Callable[[int, Call], bool], int]] = []
         for name in dir(Kernel):
             if not name.startswith("_"):
@@ -123,7 +129,8 @@ class RecordingKernel(Kernel):
         number, mode = 0, self.nodes.get(path, _DIRECTORY)
         if path in self.devices:
             number, mode = os.makedev(*self.devices[path]), stat.S_IFCHR | 0o666
-        values = (mode, 1, 2, 1, 0, 0, 0, 0, 0, 0)
+        device, inode = self.inodes.get(path, (2, 1))
+        values = (mode, inode, device, 1, 0, 0, 0, 0, 0, 0)
         return os.stat_result(values, {"st_rdev": number})
 
     # The answers of calls. A call that is not here returns None.
@@ -157,7 +164,7 @@ class RecordingKernel(Kernel):
         return self._facts(self._find(path))
 
     def _read_text(self, path: str) -> str:
-        return ""
+        return self.texts.get(path, "")
 
     def _ioctl(self, fd: int, request: int, argument: int | bytes = 0) -> int | bytes:
         return self._descriptor("terminal") if request == TIOCGPTPEER else argument
@@ -200,11 +207,17 @@ class RecordingKernel(Kernel):
     def _getrlimit(self, resource: int) -> tuple[int, int]:
         return 1024, 4096
 
+    def _sethostname(self, name: str) -> None:
+        self._name = name
+
     def _nodename(self) -> str:
-        return "host"
+        return self._name
+
+    def _setresuid(self, real: int, effective: int, saved: int) -> None:
+        self._uid = real
 
     def _getuid(self) -> int:
-        return 0
+        return self._uid
 
     def _umask(self, mask: int) -> int:
         return 0o022

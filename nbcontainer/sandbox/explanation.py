@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nbcontainer.errors import SandboxError
 from nbcontainer.linux import call_text
 from nbcontainer.linux.watched import NOTHING, WatchedKernel
+from nbcontainer.sandbox.step_failure import FailedStep, failure_in
 from nbcontainer.sandbox.steps.base import Language
 from nbcontainer.sandbox.steps.namespaces import CloneInit
 
@@ -230,12 +231,15 @@ def _calls(called: str, errors: tuple[int, ...]) -> _Calls:
 def explain_plan(plan: Plan, kernel: Kernel, ahead: int = 0) -> Explanation:
     """Return what a plan does by the calls that its steps make of `kernel`, which is one that only records.
 
-    The first `ahead` steps are those that can be done before the cell. Raises `OSError` if a step fails.
+    The first `ahead` steps are those that can be done before the cell. Raises `FailedStep` if a step fails.
     """
     watched = WatchedKernel(kernel)
     for step in plan:
         watched.begin(type(step).__name__)
-        step.apply(watched.as_kernel(), range(_DESCRIPTORS))
+        try:
+            step.apply(watched.as_kernel(), range(_DESCRIPTORS))
+        except Exception as error:
+            raise FailedStep(failure_in(step, error)) from error
         watched.end()
     noted = json.loads(watched.take_json())["steps"]
     steps = [

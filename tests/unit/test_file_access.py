@@ -110,7 +110,8 @@ KNOWN = {
         Standstill._seize boot_id _boot_in
     """,
     USERS: """
-        host_paths machine_like _nodes _has _save _verify _of_file _input _certificates _plain beside in_home
+        host_paths machine_like _nodes _hidden_paths _missing_programs _save _verify _of_file
+        _input _certificates _plain beside in_home
         _workdir History._open put CellFiles._input run_inside ContainerMagics._opened
         Images._find_name open_file check configuration_files _context Workspace.__init__
     """,

@@ -29,6 +29,11 @@ _INIT_DESCRIPTORS = 16
 """What init has open, or opens for a moment, beside the descriptors that travel to it. It has the cell's own limits."""
 
 
+def has_host_ids(mounts: Mounts, launcher: Launcher) -> bool:
+    """Return whether no volume has to be mapped: the containers' root is this user, or the volumes are the store's."""
+    return all(volume.stored for volume in mounts.volumes) or launcher.idmap.root_uid == os.geteuid()
+
+
 class CellFiles:
     """The descriptors of one attempt to run a request.
 
@@ -180,8 +185,7 @@ class CellFiles:
         remounts = "SYS_ADMIN" in options.privileges.capabilities
         for directory in writable_directories(mounts.volumes, all_of_them=remounts):
             writable.remember(self._engine.store, directory)
-        host_ids = all(volume.stored for volume in mounts.volumes) or self._launcher.idmap.root_uid == os.geteuid()
-        return mounts if host_ids else self._idmapped(mounts)
+        return mounts if has_host_ids(mounts, self._launcher) else self._idmapped(mounts)
 
     def _idmapped(self, mounts: Mounts) -> Mounts:
         mapped = idmapped(mounts.volumes, self._launcher, len(self.travelling))

@@ -85,12 +85,25 @@ class CowVolumes:
         self.release()
         return replace(mounts, volumes=tuple(map(self._begun, mounts.volumes)))
 
+    def planned(self, mounts: Mounts) -> Mounts:
+        """Return `mounts` as `begin` does, with write layers that are not made."""
+        return replace(
+            mounts, volumes=tuple(self._on(one, self._upper(one)) if one.cow else one for one in mounts.volumes)
+        )
+
     def _begun(self, volume: Volume) -> Volume:
         if volume.cow is None:
             return volume
-        attached = self._attached[volume.target]
-        attached.upper = upper = VolumeLayer(self._workspace.store, self._workspace, attached.state.layers[::-1])
+        self._attached[volume.target].upper = upper = self._upper(volume)
         upper.make()
+        return self._on(volume, upper)
+
+    def _upper(self, volume: Volume) -> VolumeLayer:
+        layers = self._attached[volume.target].state.layers
+        return VolumeLayer(self._workspace.store, self._workspace, layers[::-1])
+
+    def _on(self, volume: Volume, upper: VolumeLayer) -> Volume:
+        assert volume.cow is not None
         lowers = tuple(f"{layer}/diff" for layer in upper.lowers)
         cow = replace(volume.cow, lowers=lowers, upper=upper.places[0], work=upper.places[1])
         return replace(volume, cow=cow)

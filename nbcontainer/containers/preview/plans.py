@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cells.cell import Cell
-from nbcontainer.containers.cells.cell_files import CellFiles
+from nbcontainer.containers.cells.cell_files import CellFiles, has_host_ids
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cells.surroundings import surrounded
-from nbcontainer.containers.cells.template import Attached
-from nbcontainer.containers.run import choose_container
+from nbcontainer.containers.cells.template import SCRIPT_FILE, Attached
+from nbcontainer.containers.run import choose_container, copy_on_write
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import ContainerNotFound
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.engine import Engine
     from nbcontainer.progress import Listener
-    from nbcontainer.sandbox.spec import Overlay
+    from nbcontainer.sandbox.spec import Mounts, Overlay
     from nbcontainer.sandbox.steps.base import Plan
     from nbcontainer.sandbox.userns.idmap import IdMap
 
@@ -38,8 +38,19 @@ def plan_of(engine: Engine, request: Request, progress: Listener | None = None) 
     Volumes of the store are left out. Raises this package's errors.
     """
     cell, upper = _unstarted(engine, request, progress)
-    plan = cell.make_template(Attached(cell.options.mounts)).on(upper.root, upper.name)
+    plan = cell.make_template(Attached(_travelling(cell))).on(upper.root, upper.name)
     return plan, len(ahead(plan))
+
+
+def _travelling(cell: Cell) -> Mounts:
+    """Return the mounts of a cell as a plan has them: with a layer for what changes, and with the notebook's trees."""
+    mounts = cell.options.mounts
+    if cell.cow is not None:
+        mounts = cell.cow.planned(mounts)
+    if has_host_ids(mounts, cell.launcher):
+        return mounts
+    trees = enumerate(mounts.volumes, SCRIPT_FILE + 1)
+    return replace(mounts, volumes=tuple(replace(volume, tree=number) for number, volume in trees))
 
 
 def observe(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Plan, IdMap, dict[str, Any]]:
@@ -49,7 +60,7 @@ def observe(engine: Engine, request: Request, progress: Listener | None = None) 
     Volumes of the store are left out. On a read-only store the root is read-only. Raises this package's errors.
     """
     cell, upper = _unstarted(engine, request, progress)
-    files = CellFiles(engine, cell.launcher, cell.request, cell.streams)
+    files = CellFiles(engine, cell.launcher, cell.request, cell.streams, cell.cow)
     with store_errors("look into a container", engine.store.path):
         root = _made(upper)
         try:
@@ -59,6 +70,8 @@ def observe(engine: Engine, request: Request, progress: Listener | None = None) 
             seen = perform(cell.launcher, plan.calling(look), files.travelling)
         finally:
             files.close()
+            if cell.cow is not None:
+                cell.cow.release()
             if not upper.remove():
                 engine.discard_later(upper.left)
     return plan, cell.launcher.idmap, seen
@@ -76,7 +89,7 @@ def _unstarted(engine: Engine, request: Request, progress: Listener | None) -> t
     request = surrounded(engine, request, image, streams)
     mounts = replace(request.options.mounts, named=())
     request = replace(request, options=replace(request.options, mounts=mounts))
-    cell = Cell(engine, container, image, request, streams)
+    cell = Cell(engine, container, image, request, streams, copy_on_write(engine, container, request))
     lowers = container.lowers
     return cell, WriteLayer(engine.store, engine, lowers, view(engine.store, cell.launcher, lowers))
 

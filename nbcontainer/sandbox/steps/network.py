@@ -91,7 +91,8 @@ class RaiseLoopback(Step):
         kernel.raise_interface("lo")
 
 
-_RESOLVER = "/etc/resolv.conf"
+RESOLVER = "/etc/resolv.conf"
+"""The file of the resolver (container path), which a container with a network has of its own."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,15 @@ class BindResolver(Step):
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return what the step does with these arguments."""
-        return f"bind the host's {_RESOLVER}, read-only"
+        return f"bind the host's {RESOLVER}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Bind what the host's link, if it is one, points to; a host without one is left alone."""
         try:
-            tree = kernel.open_tree(AT_FDCWD, _RESOLVER, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+            tree = kernel.open_tree(AT_FDCWD, RESOLVER, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
         except FileNotFoundError:
             return
-        _attach_file(kernel, tree, _RESOLVER)
+        _attach_file(kernel, tree, RESOLVER)
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class MakeResolver(Step):
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return what the step does with these arguments."""
-        return f"write the container's own {_RESOLVER}, read-only"
+        return f"write the container's own {RESOLVER}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Write it on the stage, and mount it over the image's."""
@@ -148,7 +149,7 @@ class MakeResolver(Step):
         file = kernel.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         kernel.write(file, self.text.encode())
         kernel.close(file)
-        _attach_file(kernel, kernel.open_tree(AT_FDCWD, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), _RESOLVER)
+        _attach_file(kernel, kernel.open_tree(AT_FDCWD, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), RESOLVER)
 
 
 _HOSTS = "/etc/hosts"

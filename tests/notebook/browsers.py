@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
+AGAIN = 5.0
+"""Seconds after which a key is pressed again."""
+
 PATIENCE = 3 * DEADLINE
 """Seconds for a server to start, and for a page to show something."""
 
@@ -170,13 +173,17 @@ class Page:
         return self.browser.execute_script(text)
 
     def type_cell(self, code: str) -> int:
-        """Types code into the notebook's last cell, as a person does, without running it; returns its position."""
+        """Types code into the notebook's last cell, as a person does, without running it; returns its position.
+
+        What another test has left there is removed.
+        """
         from selenium.webdriver.common.action_chains import ActionChains
 
         cells = self.elements(".jp-CodeCell")
         editor = cells[-1].find_element("css selector", ".cm-content")
         self.browser.execute_script("arguments[0].scrollIntoView()", editor)
         editor.click()
+        self.clear_cell()
         ActionChains(self.browser).send_keys(code).perform()
         return len(cells) - 1
 
@@ -186,6 +193,20 @@ class Page:
 
         self.press(Keys.CONTROL, "a")
         self.press(Keys.DELETE)
+
+    def press_until(self, key: str, there: Callable[[], bool]) -> None:
+        """Presses a key again and again until `there` is true: one that comes while the page is busy may be lost."""
+        pressed = [0.0]
+
+        def look() -> bool:
+            if there():
+                return True
+            if time.monotonic() - pressed[0] > AGAIN:
+                self.press(key)
+                pressed[0] = time.monotonic()
+            return False
+
+        self.wait_until(look)
 
     def press(self, *keys: str) -> None:
         """Presses keys, one after another; the ones before the last are held."""

@@ -102,8 +102,7 @@ def test_the_magic_line_completes(page: Page) -> None:
     from selenium.webdriver.common.keys import Keys
 
     at = page.type_cell("%container im")
-    page.press(Keys.TAB)
-    page.wait_for(".jp-Completer-item", "images")
+    page.press_until(Keys.TAB, lambda: page.shows(".jp-Completer-item", "images"))
     assert page.shows(".jp-Completer-item", "import")
     page.press(Keys.ENTER)
     page.wait_for(f".jp-CodeCell:nth-of-type({at + 1}) .cm-content", "%container images")
@@ -128,9 +127,8 @@ def test_an_argument_completes(page: Page, typed: str, proposed: str, line: str)
 
     at = page.type_cell(typed)
     try:
-        page.press(Keys.TAB)
         editor = f".jp-CodeCell:nth-of-type({at + 1}) .cm-content"
-        page.wait_until(lambda: page.shows(".jp-Completer-item", proposed) or page.shows(editor, line))
+        page.press_until(Keys.TAB, lambda: page.shows(".jp-Completer-item", proposed) or page.shows(editor, line))
         if not page.shows(editor, line):
             page.press(Keys.ENTER)
         page.wait_for(editor, line)

@@ -92,6 +92,9 @@ def mount_overlay(
 
     Without `upper` the tree is read-only. Raises `LaboratoryError` (overlayfs.rst in the kernel's documentation).
     """
+    if (upper is None) != (work is None):
+        hint = "pass both, two directories of one file system; or none, for a tree that is read-only"
+        raise LaboratoryError("upper and work belong together", call="mount_overlay", hint=hint)
     lowers = [lower] if isinstance(lower, str) else list(lower)
     paths = [*lowers, *(path for path in (upper, work) if path is not None), merged]
     laboratory().ask("mount_overlay", *paths, lower=lowers, upper=upper, work=work, merged=merged)
@@ -182,7 +185,8 @@ def run(
 
     `what` is a script, an attack, or a plan that `plan` returned, whose program then runs `script`. `without` are names
     of steps, as `%container explain` shows them. The host that a missing step lets the program reach is the laboratory.
-    Raises `LaboratoryError` for a name that is not in the plan.
+    Options about this machine, such as volumes, are refused. Raises `LaboratoryError` for these, and for a name that is
+    not in the plan.
     """
     names = (without,) if isinstance(without, str) else tuple(without)
     if isinstance(what, Attack):

@@ -5,6 +5,7 @@ The first condition that does not hold is named, with the reason and the next st
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ def check(name: str, answer: Any, language: str, run: Callable[[str], Shown]) ->
     """
     if language not in LANGUAGES:
         raise LaboratoryError(f"unknown language {language!r}", call="check", hint="write 'en' or 'zh'")
+    if not isinstance(name, str):
+        raise LaboratoryError(f"unknown exercise {name!r}", call="check", hint=_known())
     if name in QUESTIONS:
         passed, words = _answered(name, answer)
     elif name in TASKS:
@@ -54,15 +57,19 @@ def check(name: str, answer: Any, language: str, run: Callable[[str], Shown]) ->
     elif name == "confine.attack":
         passed, words = _attacked(answer)
     else:
-        known = ", ".join((*QUESTIONS, *TASKS, "confine.attack"))
-        raise LaboratoryError(f"unknown exercise {name!r}", call="check", hint=f"the exercises are {known}")
+        raise LaboratoryError(f"unknown exercise {name!r}", call="check", hint=_known())
     return Checked(name, passed, words.chinese if language == "zh" else words.english, language)
+
+
+def _known() -> str:
+    return f"the exercises are {', '.join((*QUESTIONS, *TASKS, 'confine.attack'))}"
 
 
 def _answered(name: str, answer: Any) -> tuple[bool, Words]:
     """Return whether the answer to a question is right, and the explanation of this very answer."""
     question = QUESTIONS[name]
-    given = answer.strip(" .()").lower() if isinstance(answer, str) else ""
+    text = unicodedata.normalize("NFKC", answer) if isinstance(answer, str) else ""  # a full-width letter, too
+    given = text.strip(" .:()*\"'`\n").lower()
     letters = "、".join(question.answers), ", ".join(question.answers)
     unknown = Words(f"write one of these letters: {letters[1]}", f"请填写其中一个字母：{letters[0]}")
     return given == question.right, question.answers.get(given, unknown)

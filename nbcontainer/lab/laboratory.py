@@ -25,7 +25,7 @@ from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.devices import LinkStreams, MaskPaths, ReadOnlyPaths
-from nbcontainer.sandbox.steps.namespaces import SetHostname
+from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import StageHosts
 from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import CallFunction, ImportModule
@@ -60,6 +60,9 @@ _OPEN = (MaskPaths, ReadOnlyPaths, LinkStreams)
 """Steps that the laboratory's own container leaves out: where parts of /proc are covered, no new one can be mounted."""
 
 _PATIENCE = 60.0
+
+_OF_THIS_MACHINE = ("volumes", "mounts", "cache_dirs", "here", "identity", "cap_add", "userns")
+"""Options of a run that are about this machine, of which a laboratory has nothing."""
 
 
 class Shown(str):
@@ -135,6 +138,10 @@ class Laboratory:
 
         `paths` are those that the reason of a refusal is about. Raises `LaboratoryError`, with the kernel's reason.
         """
+        for given in (*paths, arguments.get("script", "")):
+            if not isinstance(given, str):
+                hint = "write it as a string, as in 'tiny'"
+                raise LaboratoryError(f"{do}: text is expected, not {type(given).__name__}", call=do, hint=hint)
         with self._lock:
             try:
                 if self._channel is None:
@@ -179,7 +186,16 @@ class Laboratory:
         return draw_mounts(kept, bind_sources(found))
 
     def plan(self, script: str, **options: Any) -> Plan:
-        """Return the plan of a container of busybox in the laboratory's store. Raises as `nbcontainer.run` does."""
+        """Return the plan of a container of busybox in the laboratory's store.
+
+        Raises as `nbcontainer.run` does, and `LaboratoryError` for options that are about this machine.
+        """
+        for name in _OF_THIS_MACHINE:
+            if options.get(name):
+                hint = "make files with lab.sh, and mount them with lab.bind; or use %%container"
+                raise LaboratoryError(
+                    f"the option {name} is about this machine, not the laboratory", call="run", hint=hint
+                )
         request = request_of_keywords("busybox", (), script, options)
         found, _ = plan_of(self.engine, request)
         return Plan(*(tuple(map(_in_decoy_store, part)) for part in (found.prepare, found.setup, found.enter)))
@@ -188,6 +204,9 @@ class Laboratory:
         """Run a plan in the decoy store, except for some of its steps."""
         known = {type(step).__name__ for step in steps}
         for name in without:
+            if name == CloneInit.__name__:
+                hint = "leave out another step: this one makes the process for which the others are"
+                raise LaboratoryError("the laboratory itself would be the container", call="run", hint=hint)
             if name not in known:
                 several = "write several names as a list, without=['A', 'B']; " if "," in name or " " in name else ""
                 hint = f"{several}its steps are {', '.join(sorted(known))}"

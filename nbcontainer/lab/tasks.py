@@ -78,6 +78,14 @@ TASKS = {
                     "/lab/tiny 不是挂载点：把它绑定挂载到它自己上面",
                 ),
             ),
+            Condition(
+                "! grep -E ' (/|/lab|/lab/tiny) ' /proc/self/mountinfo | grep -q ' shared:'",
+                Words(
+                    "the mount at or above /lab/tiny is shared, which pivot_root refuses: lab.propagation('/', "
+                    "'private')",
+                    "/lab/tiny 或它上面的挂载是 shared 的，pivot_root 会拒绝：先 lab.propagation('/', 'private')",
+                ),
+            ),
         ),
         Words(
             "pivot_root would accept it: the smallest root has one file", "pivot_root 会接受它：最小的根只要一个文件"
@@ -107,10 +115,11 @@ TASKS = {
                 ),
             ),
             Condition(
-                f"{_PILE} | grep -Eq 'lowerdir=([^:,]*/)?change:([^:,]*/)?base(,|$)'",
+                f"{_PILE} | grep -Eq 'lowerdir=([^:,]*/)?change/?:([^:,]*/)?base/?([:,]|$)'",
                 Words(
-                    "pile/greeting reads 'new' because it was written there: mount change above base instead",
-                    "pile/greeting 的内容是 new，但那是写进去的：应当把 change 挂在 base 上面，什么也不用写",
+                    "pile/greeting reads 'new', but not because change is above base: mount these two, and write "
+                    "nothing",
+                    "pile/greeting 的内容是 new，但不是因为 change 在 base 上面：把这两层挂载起来，什么也不用写",
                 ),
             ),
             Condition(
@@ -146,6 +155,15 @@ TASKS = {
                 "test ! -e pile/greeting",
                 Words("pile/greeting is still visible: delete it there", "pile/greeting 还看得见：在那里删除它"),
             ),
+            Condition(
+                f"upper=$({_PILE} | sed -n 's/.*upperdir=\\([^,]*\\).*/\\1/p'); test -c \"$upper/greeting\"",
+                Words(
+                    "pile does not show greeting, but upper has no whiteout of it: mount the overlay of exercise 2.1, "
+                    "and delete the file in pile",
+                    "pile 里看不到 greeting，但 upper 里没有它的 whiteout：挂载练习 2.1 的 overlay，"
+                    "再在 pile 里删除这个文件",
+                ),
+            ),
         ),
         Words("one whiteout in upper hides the file of both layers", "upper 里的一个 whiteout 遮住了两层里的文件"),
     ),
@@ -178,7 +196,7 @@ TASKS = {
                 ),
             ),
             Condition(
-                "test -e course-data/table.csv && test -e box/data/table.csv",
+                'test -e course-data/table.csv && test "$(stat -c %d:%i course-data)" = "$(stat -c %d:%i box/data)"',
                 Words(
                     "box/data does not show course-data/table.csv: the source comes first, then the target",
                     "box/data 里看不到 course-data/table.csv：先写来源，再写目标",
@@ -249,7 +267,10 @@ TASKS = {
             ),
             Condition(
                 "tar -tf app.tar",
-                Words("/lab/app.tar is not a tar archive", "/lab/app.tar 不是 tar 归档"),
+                Words(
+                    "/lab/app.tar is not a bare tar archive: write it with tar -cf, without a letter for compression",
+                    "/lab/app.tar 不是不压缩的 tar 归档：用 tar -cf 写，不加压缩的字母",
+                ),
             ),
             Condition(
                 "tar -tf app.tar | grep -qE '^(\\./)?bin/sh$'",

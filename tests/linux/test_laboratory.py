@@ -78,3 +78,22 @@ def test_an_interrupt_of_its_start_leaves_nothing(engine: Engine, monkeypatch: p
                 made.ask("mounts")
         assert made.upper is None
         assert "overlay" in made.ask("mounts")
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda lab: lab.plan("id", volumes=["/tmp:/d"]), "the option volumes is about this machine"),
+        (lambda lab: lab.plan("id", here="rw"), "the option here is about this machine"),
+        (lambda lab: lab.plan("id", cap_add=["SYS_ADMIN"]), "the option cap_add is about this machine"),
+        (lambda lab: lab.plan("id", userns="host"), "the option userns is about this machine"),
+        (lambda lab: lab.run(lab.plan("id"), "id", ("CloneInit",), 5), "the laboratory itself would be the container"),
+        (lambda lab: lab.ask("sh", "/bin/sh", script=b"ls", timeout=5), "text is expected, not bytes"),
+        (lambda lab: lab.ask("umount", 5, target=5, lazy=False), "text is expected, not int"),
+    ],
+)
+def test_what_a_laboratory_cannot_do_is_one_line(laboratory: Laboratory, call: Any, problem: str) -> None:
+    """And it works on: the next plan runs."""
+    with pytest.raises(LaboratoryError, match=problem):
+        call(laboratory)
+    assert laboratory.run(laboratory.plan("id -u"), "id -u", (), 30).output == "0\n"

@@ -45,6 +45,9 @@ def test_the_mistakes_with_a_root() -> None:
     lab.sh("mkdir tiny/old")
     says("root.tiny", "not a mount point")
     lab.bind("tiny", "tiny")
+    lab.propagation("tiny", "shared")
+    says("root.tiny", "is shared")
+    lab.propagation("tiny", "private")
     assert lab.check("root.tiny")
     lab.pivot_root("tiny", "tiny/old")
     says("root.tiny", "before lab.pivot_root")
@@ -58,13 +61,17 @@ def test_the_mistakes_with_an_overlay() -> None:
         lab.mount_overlay(lower, "top", "scratch", "pile")
         says("overlay.two", word)
         lab.sh("echo new > pile/greeting")
-        says("overlay.two", "one lower layer" if len(lower) == 1 else "it was written there")
+        says("overlay.two", "one lower layer" if len(lower) == 1 else "write nothing")
         lab.umount("pile")
         lab.sh("rm -r top scratch; mkdir top scratch")
     lab.mount_overlay(["change", "base"], merged="pile")
     says("overlay.two", "read-only")
     lab.umount("pile")
-    lab.mount_overlay(["change", "base"], "top", "scratch", "pile")
+    lab.sh("mkdir empty top2 scratch2")
+    lab.mount_overlay(["empty"], "top2", "scratch2", "pile")
+    says("overlay.hide", "no whiteout")
+    lab.umount("pile")
+    lab.mount_overlay(["change/", "base/"], "top", "scratch", "pile")
     assert lab.check("overlay.two")
     says("overlay.hide", "still visible")
     lab.sh("rm pile/greeting")
@@ -91,6 +98,10 @@ def test_the_mistakes_with_a_volume() -> None:
     says("volume.read-only", "can be made in box/data")
     assert lab.sh("ls course-data") == "table.csv\n"
     lab.umount("box/data")
+    lab.sh("cp course-data/table.csv empty")
+    lab.bind("empty", "box/data", read_only=True)
+    says("volume.read-only", "does not show")
+    lab.umount("box/data")
     lab.bind("course-data", "box/data", read_only=True)
     assert lab.check("volume.read-only")
     says("volume.remove", "unmount box/data first")
@@ -112,7 +123,7 @@ def test_the_mistakes_with_an_archive() -> None:
     for script, word in (
         ("true", "does not exist"),
         ("cd merged; tar -cf app.tar . 2>/dev/null", "is inside merged"),
-        ("rm merged/app.tar; echo text > app.tar", "not a tar archive"),
+        ("rm merged/app.tar; echo text > app.tar", "not a bare tar archive"),
         ("tar -C merged -czf app.tar .", "is compressed"),
         ("cd merged; tar -cf ../app.tar bin srv", "etc/passwd is missing"),
         ("tar -cf app.tar merged", "not at the top"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -67,6 +67,20 @@ def test_the_answer_about_root_has_the_number_of_capabilities() -> None:
     words = QUESTIONS["confine.predict"].answers["c"]
     assert f"with {len(DEFAULT_CAPABILITIES)} of some 40" in words.english
     assert f"只有 {len(DEFAULT_CAPABILITIES)} 个" in words.chinese
+
+
+@pytest.mark.parametrize("form", ["{}", " {}.", "({})", "**{}**", "{}:", "'{}'", "`{}`\n"])
+def test_an_answer_may_have_signs_around_it(form: str) -> None:
+    """As people write a letter; a full-width one is the same letter."""
+    for letter in (QUESTIONS["root.predict"].right, QUESTIONS["root.predict"].right.upper(), "\uff42"):
+        assert check("root.predict", form.format(letter), "en", holding(0))
+
+
+@pytest.mark.parametrize("name", [[], None, 3, "nosuch", {}])
+def test_an_unknown_exercise_is_one_line(name: Any) -> None:
+    """Whatever is given: the error lists the exercises."""
+    with pytest.raises(LaboratoryError, match=r"unknown exercise .*; the exercises are root\.predict"):
+        check(name, None, "en", holding(0))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

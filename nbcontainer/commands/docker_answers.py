@@ -34,6 +34,11 @@ _RUN_ANSWERS: dict[str, Answer] = {
         *("-d", "--detach", "--bg"),
     ),
     "--detach-keys": Answer("a job is never attached to a terminal", "use `nbcontainer logs -f NAME`"),
+    **_same(
+        "values are passed between a notebook and its cells",
+        "use -i for standard input, or -v for files; in Python, `inputs` and `get` of nbcontainer.run",
+        *("--in", "--get", "--show"),
+    ),
     **_same("output and errors are always attached", _REMOVE, "-a", "--attach"),
     **_same("an image is pulled with one display of its progress", _REMOVE, "-q", "--quiet"),
     "--annotation": Answer("annotations are not supported", "use --label"),

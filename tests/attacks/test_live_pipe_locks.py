@@ -65,15 +65,17 @@ live.container.remove()
 
 LOCKER = (
     f"x=kept; {LONG}"
-    "(while [ ! -e /tmp/pid ]; do sleep 0.01; done; exec >/proc/$(cat /tmp/pid)/fd/1; echo; >/tmp/open; "
-    "timeout 5 cat /tmp/long; {lock}) & "
+    "(while [ ! -e /tmp/pid ]; do sleep 0.01; done; exec >/proc/$(cat /tmp/pid)/fd/1; "
+    "timeout 5 cat /tmp/long; >/tmp/open; {lock}) & "
 )
 ONCE = LOCKER.format(lock="exec cat /dev/ptmx")
 AGAIN = LOCKER.format(lock="while :; do cat /dev/ptmx & cat /dev/ptmx & cat /dev/ptmx; done")
 """Background processes that write to the pipe of the process whose pid is in a file, and lock it.
 
-The line comes before that process ends: the notebook that has read it waits until the test has seen the lock. The rest
-may not fit into the pipe: the kernel gives a user with many pipes small ones (pipe(7), pipe-user-pages-soft).
+The output comes before that process ends. It is more than the pipe holds: all of it is written when the notebook
+has read the first part, and waits until the test has seen the lock. The rest is in the pipe then, and does not fill it:
+who locks a full pipe waits for space, without the lock. A user with many pipes has small ones, which it fills (pipe(7),
+pipe-user-pages-soft).
 """
 
 JOINED = "echo $$ >/tmp/new; mv /tmp/new /tmp/pid; while [ ! -e /tmp/open ]; do sleep 0.01; done; "
